@@ -1,0 +1,133 @@
+//! The machine: executes the steps of a plan, one after the other, over a kernel. It knows nothing of namespaces.
+//!
+//! One source, several kernels: real system calls (kernel_linux.zig) in the shared library, a recording one in the
+//! tests below.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const Step = @import("plan.zig").Step;
+const not_run = @import("plan.zig").not_run;
+
+/// How the execution of some steps ended.
+pub const Outcome = struct {
+    /// Index of the step that failed, or the number of steps when all are done.
+    step: u32,
+    /// What the kernel answered to it; 0 when all are done.
+    errno: u16,
+};
+
+/// Executes `steps` whose data area is at `data`. Each step's raw result goes to `results`, `not_run` for those left out.
+/// `steps` must come from `plan.open`, which has checked every index used here.
+pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) Outcome {
+    assert(results.len >= steps.len);
+    for (results[0..steps.len]) |*result| result.* = not_run;
+    var index: u32 = 0;
+    while (index < steps.len) { // Each turn adds at least one.
+        const step = &steps[index];
+        const result = kernel.call(step.number, arguments(step, data, results[0..index]));
+        results[index] = result;
+        index += 1 + if (errnoOf(result)) |errno|
+            tolerated(step, errno) orelse return .{ .step = index, .errno = errno }
+        else
+            step.skip;
+    }
+    assert(index == steps.len);
+    return .{ .step = index, .errno = 0 };
+}
+
+fn arguments(step: *const Step, data: u64, earlier: []const i64) [6]u64 {
+    var values: [6]u64 = undefined;
+    for (&values, step.args, 0..) |*value, given, argument| value.* = switch (step.kind(@intCast(argument))) {
+        .immediate => given,
+        .data => data + given,
+        .result => @bitCast(earlier[@intCast(given)]),
+        .reserved => unreachable,
+    };
+    return values;
+}
+
+/// System calls return -1 to -4095 for a failure (the kernel's MAX_ERRNO), and nothing else in that range.
+fn errnoOf(result: i64) ?u16 {
+    return if (result < 0 and result >= -4095) @intCast(-result) else null;
+}
+
+/// How many steps to leave out after this errno, or null when it is a failure.
+fn tolerated(step: *const Step, errno: u16) ?u16 {
+    assert(errno != 0);
+    for (step.rules) |rule| if (rule.errno == errno) return rule.skip;
+    return null;
+}
+
+// ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────
+
+const testing = std.testing;
+const Sample = @import("plan.zig").Sample;
+
+const Recorder = struct {
+    answers: []const i64,
+    calls: [8]struct { number: u32, args: [6]u64 } = undefined,
+    count: u32 = 0,
+
+    fn call(recorder: *Recorder, number: u32, args: [6]u64) i64 {
+        recorder.calls[recorder.count] = .{ .number = number, .args = args };
+        defer recorder.count += 1;
+        return recorder.answers[recorder.count];
+    }
+};
+
+fn numbered(comptime count: u32) Sample(count) {
+    var sample: Sample(count) = .{};
+    for (&sample.child, 0..) |*step, index| step.number = 100 + @as(u32, @intCast(index));
+    return sample;
+}
+
+test "execute() runs every step in order and keeps the results" {
+    const sample = numbered(3);
+    var recorder: Recorder = .{ .answers = &.{ 7, 0, -5000 } };
+    var results: [3]i64 = undefined;
+    const outcome = execute(&recorder, &sample.child, 0, &results);
+    try testing.expectEqual(Outcome{ .step = 3, .errno = 0 }, outcome);
+    try testing.expectEqual([3]i64{ 7, 0, -5000 }, results);
+    for (0..3) |index| try testing.expectEqual(100 + index, recorder.calls[index].number);
+}
+
+test "execute() stops at the first failure and runs nothing after it" {
+    const sample = numbered(3);
+    var recorder: Recorder = .{ .answers = &.{ 0, -1 } };
+    var results: [3]i64 = undefined;
+    const outcome = execute(&recorder, &sample.child, 0, &results);
+    try testing.expectEqual(Outcome{ .step = 1, .errno = 1 }, outcome);
+    try testing.expectEqual(2, recorder.count);
+    try testing.expectEqual(not_run, results[2]);
+}
+
+test "execute() resolves immediates, data addresses and results" {
+    var sample = numbered(2);
+    sample.child[1].kinds = 0b10_01_00;
+    sample.child[1].args = .{ 5, 16, 0, 0, 0, 0 };
+    var recorder: Recorder = .{ .answers = &.{ 42, 0 } };
+    var results: [2]i64 = undefined;
+    _ = execute(&recorder, &sample.child, 0x1000, &results);
+    try testing.expectEqual([6]u64{ 5, 0x1010, 42, 0, 0, 0 }, recorder.calls[1].args);
+}
+
+test "execute() goes on after a tolerated errno, leaving out what the rule says" {
+    var sample = numbered(3);
+    sample.child[0].rules[1] = .{ .errno = 38, .skip = 1 };
+    var recorder: Recorder = .{ .answers = &.{ -38, 0 } };
+    var results: [3]i64 = undefined;
+    const outcome = execute(&recorder, &sample.child, 0, &results);
+    try testing.expectEqual(Outcome{ .step = 3, .errno = 0 }, outcome);
+    try testing.expectEqual(102, recorder.calls[1].number);
+    try testing.expectEqual([3]i64{ -38, not_run, 0 }, results);
+}
+
+test "execute() leaves out the fallback of a step that succeeded" {
+    var sample = numbered(3);
+    sample.child[0].skip = 1;
+    var recorder: Recorder = .{ .answers = &.{ 0, 0 } };
+    var results: [3]i64 = undefined;
+    _ = execute(&recorder, &sample.child, 0, &results);
+    try testing.expectEqual(2, recorder.count);
+    try testing.expectEqual(102, recorder.calls[1].number);
+}

@@ -1,0 +1,272 @@
+//! Clone, plan, exec: how a child is made without a copy of the parent's memory.
+//!
+//! fork(2) copies the parent's page tables: 20 ms for a Deno of 500 MB. Here the child shares the memory (CLONE_VM)
+//! until it execs, on a stack of its own. vfork's suspension of the parent (CLONE_VFORK) would do for the memory,
+//! but then nobody could write the child's uid map, which only a process of the outer user namespace may.
+//! So the two go on side by side, and meet at these points:
+//!
+//!     parent thread (JavaScript's)            child (its own stack, the parent's memory)
+//!     ────────────────────────────            ──────────────────────────────────────────
+//!     block all signals
+//!     have the kernel watch over it (ParentWatch)
+//!     clone(CLONE_VM, …) ───────────────────▶ default dispositions
+//!     the plan's parent steps                 the plan's child steps:
+//!     (uid map, gid map)                        die with the parent: prctl, then look at Words.parent
+//!     Words.go = 1, wake ───────────────────▶   wait for Words.go, where there is a uid map to wait for
+//!     wait until `exec_pending` is 0            mounts, hostname, … empty signal mask
+//!                          ◀────────────────    execve: the kernel clears exec_pending and wakes the parent
+//!     restore list and signal mask            (on a failure: report the step and the errno, _exit, and the
+//!     on a failure: reap                       kernel clears exec_pending just the same)
+//!
+//! What the child must not do, because the memory is shared: allocate, take locks, touch globals, return.
+//! It is only system calls over a copy of the plan that no one else knows of. Several threads may be in here at once.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const linux = std.os.linux;
+const CLONE = linux.CLONE;
+const kernel_linux = @import("kernel_linux.zig");
+const machine = @import("machine.zig");
+const plan_zig = @import("plan.zig");
+const Plan = plan_zig.Plan;
+
+/// Where a spawn failed. Known to src/machine/library.ts by these numbers.
+pub const Stage = enum(u32) { none = 0, plan = 1, memory = 2, clone = 3, parent_step = 4, child_step = 5 };
+
+/// What a spawn came to. Known to src/machine/library.ts by these offsets.
+pub const Report = extern struct {
+    /// The child's pid as the caller sees it.
+    pid: i32,
+    /// Refers to the child, close-on-exec; the caller closes it. -1 after a failure.
+    pidfd: i32,
+    stage: Stage,
+    /// Of the parent's or the child's section, by `stage`.
+    step: u32,
+    /// Of the failure; 0 when there is none.
+    errno: u32,
+};
+
+/// Deep enough for `childMain` and the machine, which do not recurse and hold no arrays but six arguments.
+const stack_size = 16 * 1024;
+const page_size = 4096;
+
+/// One mapping for each spawn: this, the results, the copy of the plan, and the child's stack above them.
+const Shared = struct {
+    plan: Plan,
+    results: []i64,
+    outcome: machine.Outcome,
+    /// 1 until the child has left the shared memory, by execve or by its end: CLONE_CHILD_CLEARTID.
+    exec_pending: u32,
+    watch: ParentWatch,
+    mapping: []align(page_size) u8,
+
+    fn childResults(shared: *Shared) []i64 {
+        return shared.results[shared.plan.parent.len..];
+    }
+};
+
+comptime {
+    assert(@sizeOf(Report) == 20);
+    assert(@sizeOf(Shared) < 512);
+}
+
+/// Makes a child that executes the plan's child steps, the last of which is an execve. Returns when the child has
+/// executed it, or when it has failed and was reaped. `results` gets what each step returned, the parent's first.
+pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
+    report.* = .{ .pid = 0, .pidfd = -1, .stage = .none, .step = 0, .errno = 0 };
+    const shared = map(bytes, results.len, report) orelse return;
+    defer unmap(shared, results);
+
+    var before: linux.sigset_t = undefined;
+    const every: linux.sigset_t = @splat(std.math.maxInt(std.meta.Child(linux.sigset_t)));
+    _ = linux.sigprocmask(linux.SIG.SETMASK, &every, &before);
+    defer _ = linux.sigprocmask(linux.SIG.SETMASK, &before, null);
+    reapable();
+    // The child may change its ids, and that makes the memory that both have undumpable: /proc/self would be root's.
+    const dumpable = linux.prctl(@intFromEnum(linux.PR.GET_DUMPABLE), 0, 0, 0, 0);
+    defer restoreDumpable(dumpable);
+    const words = shared.plan.words();
+    if (words) |place| shared.watch.begin(&place.parent);
+    defer if (words != null) shared.watch.end();
+
+    const stack_top = @intFromPtr(shared.mapping.ptr) + shared.mapping.len;
+    const flags: u32 = CLONE.VM | CLONE.PIDFD | CLONE.CHILD_CLEARTID | @intFromEnum(linux.SIG.CHLD) |
+        @as(u32, @intCast(shared.plan.header.clone_flags));
+    const cloned = linux.clone(childMain, stack_top, flags, @intFromPtr(shared), &report.pidfd, 0, @ptrCast(&shared.exec_pending));
+    if (linux.errno(cloned) != .SUCCESS) return fail(report, .clone, 0, @intFromEnum(linux.errno(cloned)));
+    report.pid = @intCast(cloned);
+
+    runParentSteps(shared, report);
+    while (@atomicLoad(u32, &shared.exec_pending, .acquire) != 0) {
+        futexWait(&shared.exec_pending, 1); // Signals are blocked; a wake without a cause only turns the loop.
+    }
+    if (report.stage == .none and shared.outcome.errno != 0) {
+        fail(report, .child_step, shared.outcome.step, shared.outcome.errno);
+    }
+    if (report.stage != .none) reap(report);
+}
+
+/// Copies the plan to memory of its own, which the garbage collector cannot move, and checks it there.
+fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
+    const results_at = std.mem.alignForward(usize, @sizeOf(Shared), 64);
+    const plan_at = results_at + results_len * @sizeOf(i64);
+    const size = std.mem.alignForward(usize, plan_at + bytes.len, page_size) + stack_size;
+    const address = linux.mmap(null, size, .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0);
+    if (linux.errno(address) != .SUCCESS) {
+        fail(report, .memory, 0, @intFromEnum(linux.errno(address)));
+        return null;
+    }
+    const mapping = @as([*]align(page_size) u8, @ptrFromInt(address))[0..size];
+    const copy: []align(8) u8 = @alignCast(mapping[plan_at..][0..bytes.len]);
+    @memcpy(copy, bytes);
+    const shared: *Shared = @ptrCast(mapping.ptr);
+    shared.* = .{
+        .plan = undefined,
+        .results = @as([*]i64, @ptrCast(@alignCast(mapping[results_at..].ptr)))[0..results_len],
+        .outcome = .{ .step = 0, .errno = 0 },
+        .exec_pending = 1,
+        .watch = .{},
+        .mapping = mapping,
+    };
+    shared.plan = plan_zig.open(copy, kernel_linux.architecture) catch |refusal| {
+        fail(report, .plan, 0, @intFromError(refusal));
+        _ = linux.munmap(mapping.ptr, mapping.len);
+        return null;
+    };
+    const step_count = shared.plan.parent.len + shared.plan.child.len;
+    if (shared.plan.child.len == 0 or step_count > results_len) {
+        fail(report, .plan, 0, 0);
+        _ = linux.munmap(mapping.ptr, mapping.len);
+        return null;
+    }
+    for (shared.results) |*result| result.* = plan_zig.not_run;
+    return shared;
+}
+
+fn unmap(shared: *Shared, results: []i64) void {
+    @memcpy(results, shared.results);
+    const mapping = shared.mapping;
+    const result = linux.munmap(mapping.ptr, mapping.len);
+    assert(linux.errno(result) == .SUCCESS);
+}
+
+fn fail(report: *Report, stage: Stage, step: u32, errno: u32) void {
+    assert(stage != .none);
+    report.stage = stage;
+    report.step = step;
+    report.errno = errno;
+}
+
+/// What only a process outside of the child's user namespace may do; then the child goes on, or it is ended.
+fn runParentSteps(shared: *Shared, report: *Report) void {
+    const plan = &shared.plan;
+    if (plan.parent.len == 0) return;
+    plan_zig.writePid(plan, @intCast(report.pid));
+    const outcome = machine.execute(kernel_linux.Kernel{}, plan.parent, @intFromPtr(plan.data.ptr), shared.results);
+    if (outcome.errno != 0) {
+        fail(report, .parent_step, outcome.step, outcome.errno);
+        const killed = linux.pidfd_send_signal(report.pidfd, .KILL, null, 0);
+        assert(linux.errno(killed) == .SUCCESS);
+        return;
+    }
+    const words = plan.words() orelse return;
+    @atomicStore(u32, @volatileCast(&words.go), 1, .release);
+    _ = linux.futex_3arg(@volatileCast(&words.go), .{ .cmd = .WAKE, .private = false }, 1);
+}
+
+/// Takes the status of a child that failed, and closes what refers to it.
+fn reap(report: *Report) void {
+    if (report.pidfd < 0) return; // It was never cloned.
+    var info: linux.siginfo_t = undefined;
+    const waited = linux.waitid(.PIDFD, report.pidfd, &info, linux.W.EXITED | __WALL, null);
+    assert(linux.errno(waited) == .SUCCESS or linux.errno(waited) == .CHILD);
+    _ = linux.close(report.pidfd);
+    report.pidfd = -1;
+}
+
+/// wait(2): children of any kind of exit signal.
+const __WALL = 0x4000_0000;
+
+/// A process that inherited an ignored SIGCHLD has its children reaped by the kernel, and their status lost.
+fn reapable() void {
+    var action: linux.k_sigaction = undefined;
+    if (sigaction(.CHLD, null, &action) != 0) return;
+    if (action.handler != linux.SIG.IGN) return;
+    action.handler = linux.SIG.DFL;
+    _ = sigaction(.CHLD, &action, null);
+}
+
+fn restoreDumpable(before: usize) void {
+    if (before != 1) return; // SUID_DUMP_USER is the only value that can be set and that is worth it.
+    const now = linux.prctl(@intFromEnum(linux.PR.GET_DUMPABLE), 0, 0, 0, 0);
+    if (now != before) _ = linux.prctl(@intFromEnum(linux.PR.SET_DUMPABLE), before, 0, 0, 0);
+}
+
+// ── In the child, in memory that the parent is using ─────────────────────────────────────────────────────
+
+fn childMain(address: usize) callconv(.c) u8 {
+    defer comptime unreachable; // It ends in execve or in exit_group.
+    const shared: *Shared = @ptrFromInt(address);
+    defaultDispositions();
+    const plan = &shared.plan;
+    shared.outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), shared.childResults());
+    linux.exit_group(127); // Seen by nobody but `reap`: the outcome says more.
+}
+
+/// The parent's handlers must not run here, and what it ignores (Rust's runtime: SIGPIPE) would stay ignored after
+/// execve. All signals are blocked until a step of the plan says otherwise, just before the execve.
+fn defaultDispositions() void {
+    var action: linux.k_sigaction = std.mem.zeroes(linux.k_sigaction);
+    action.handler = linux.SIG.DFL;
+    for (1..linux.NSIG) |signal| _ = sigaction(@enumFromInt(signal), &action, null); // EINVAL for KILL and STOP.
+}
+
+// ── System calls that std has only together with libc's view of them ─────────────────────────────────────
+
+fn sigaction(signal: linux.SIG, new: ?*const linux.k_sigaction, old: ?*linux.k_sigaction) usize {
+    const mask_size = @sizeOf(linux.sigset_t);
+    return linux.syscall4(.rt_sigaction, @intFromEnum(signal), @intFromPtr(new), @intFromPtr(old), mask_size);
+}
+
+/// Not FUTEX_PRIVATE: the kernel's own wake, when it clears the child's tid, is on a shared futex.
+fn futexWait(word: *const u32, expected: u32) void {
+    _ = linux.futex_4arg(word, .{ .cmd = .WAIT, .private = false }, expected, null);
+}
+
+/// Makes the kernel tell the child that its parent thread has ended, whatever ended it.
+///
+/// A thread's robust futexes (get_robust_list(2)) are walked by the kernel when the thread ends, and
+/// FUTEX_OWNER_DIED is set in each word that holds its tid. That happens before parent-death signals are sent: a child
+/// that asks for that signal first and looks at the word then has missed nothing. getppid(2) could not tell it: in a new
+/// pid namespace the parent is 0, alive or dead.
+///
+/// The thread's own list (libc's) is set aside meanwhile: it holds mutexes for other processes to know of.
+const ParentWatch = extern struct {
+    head: Head = .{ .first = 0, .futex_offset = 0, .pending = 0 },
+    /// The list's only entry, which leads back to its head.
+    entry: usize = 0,
+    set_aside: usize = 0,
+
+    /// struct robust_list_head of linux/futex.h.
+    const Head = extern struct { first: usize, futex_offset: isize, pending: usize };
+
+    fn begin(watch: *ParentWatch, word: *volatile u32) void {
+        word.* = @intCast(linux.gettid());
+        watch.entry = @intFromPtr(&watch.head);
+        watch.head.first = @intFromPtr(&watch.entry);
+        watch.head.futex_offset = @bitCast(@intFromPtr(word) -% @intFromPtr(&watch.entry));
+        var size: usize = 0;
+        const got = linux.syscall3(.get_robust_list, 0, @intFromPtr(&watch.set_aside), @intFromPtr(&size));
+        assert(linux.errno(got) == .SUCCESS);
+        setRobustList(@intFromPtr(&watch.head));
+    }
+
+    fn end(watch: *const ParentWatch) void {
+        setRobustList(watch.set_aside);
+    }
+
+    fn setRobustList(head: usize) void {
+        const set = linux.syscall2(.set_robust_list, head, @sizeOf(Head));
+        assert(linux.errno(set) == .SUCCESS);
+    }
+};
