@@ -8,6 +8,10 @@ pub const Kernel = struct {
         const result = linux.syscall6(@enumFromInt(number), args[0], args[1], args[2], args[3], args[4], args[5]);
         return @bitCast(@as(u64, result));
     }
+
+    pub fn close(_: Kernel, fd: i64) void {
+        _ = linux.close(@intCast(fd));
+    }
 };
 
 /// The ELF machine of the plans that this build can run.

@@ -35,6 +35,16 @@ pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) 
     return .{ .step = index, .errno = 0 };
 }
 
+/// Closes the descriptors that the steps opened for themselves, the last first. Nothing is done about a failing close:
+/// Linux has let go of the descriptor all the same.
+pub fn closeOpened(kernel: anytype, steps: []const Step, results: []const i64) void {
+    var index = steps.len;
+    while (index > 0) {
+        index -= 1;
+        if (steps[index].opensForSection() and results[index] >= 0) kernel.close(results[index]);
+    }
+}
+
 fn arguments(step: *const Step, data: u64, earlier: []const i64) [6]u64 {
     var values: [6]u64 = undefined;
     for (&values, step.args, 0..) |*value, given, argument| value.* = switch (step.kind(@intCast(argument))) {
@@ -67,11 +77,18 @@ const Recorder = struct {
     answers: []const i64,
     calls: [8]struct { number: u32, args: [6]u64 } = undefined,
     count: u32 = 0,
+    closed: i64 = 0,
+    close_count: u32 = 0,
 
     fn call(recorder: *Recorder, number: u32, args: [6]u64) i64 {
         recorder.calls[recorder.count] = .{ .number = number, .args = args };
         defer recorder.count += 1;
         return recorder.answers[recorder.count];
+    }
+
+    fn close(recorder: *Recorder, fd: i64) void {
+        recorder.closed = fd;
+        recorder.close_count += 1;
     }
 };
 
@@ -130,4 +147,16 @@ test "execute() leaves out the fallback of a step that succeeded" {
     _ = execute(&recorder, &sample.child, 0, &results);
     try testing.expectEqual(2, recorder.count);
     try testing.expectEqual(102, recorder.calls[1].number);
+}
+
+test "closeOpened() closes what was opened for the section, and nothing else" {
+    var sample = numbered(4);
+    for ([_]usize{ 0, 1, 3 }) |index| sample.child[index].kinds = 0x8000;
+    var recorder: Recorder = .{ .answers = &.{ 7, -2 } };
+    var results: [4]i64 = undefined;
+    const outcome = execute(&recorder, &sample.child, 0, &results);
+    try testing.expectEqual(Outcome{ .step = 1, .errno = 2 }, outcome);
+    closeOpened(&recorder, &sample.child, &results);
+    try testing.expectEqual(1, recorder.close_count);
+    try testing.expectEqual(7, recorder.closed);
 }

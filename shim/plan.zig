@@ -44,6 +44,8 @@ pub const Rule = extern struct {
 pub const Step = extern struct {
     /// The system call's number on the plan's architecture.
     number: u32,
+    /// `Kind` of the six arguments, and in the highest bit: the result is a file descriptor that is not needed after
+    /// the section, which closes it whether it succeeds or fails.
     kinds: u16,
     /// How many of the following steps to leave out when this one succeeds.
     skip: u16,
@@ -53,6 +55,10 @@ pub const Step = extern struct {
     pub fn kind(step: *const Step, argument: u3) Kind {
         assert(argument < 6);
         return @enumFromInt(@as(u2, @truncate(step.kinds >> (@as(u4, argument) * 2))));
+    }
+
+    pub fn opensForSection(step: *const Step) bool {
+        return step.kinds & 0x8000 != 0;
     }
 };
 
@@ -100,7 +106,7 @@ pub const Error = error{
 comptime {
     assert(@sizeOf(Rule) == 4);
     assert(@sizeOf(Step) == 80);
-    assert(@sizeOf(Header) == 48 + 8 - 8 + 0);
+    assert(@sizeOf(Header) == 48);
     assert(@sizeOf(Words) == 8);
     assert(@offsetOf(Step, "args") == 32);
     assert(@offsetOf(Header, "clone_flags") == 40);
@@ -320,12 +326,14 @@ test "open() refuses every reach out of bounds" {
 }
 
 test "open() survives every single-byte change of a plan" {
-    for (0..@sizeOf(Sample(2))) |at| for ([_]u8{ 0x01, 0x80, 0xff }) |bits| {
-        var sample: Sample(2) align(8) = .{};
-        std.mem.asBytes(&sample)[at] ^= bits;
-        const plan = openSample(&sample) catch continue;
-        try testing.expect(plan.data.len == 32);
-    };
+    for (0..@sizeOf(Sample(2))) |at| {
+        for ([_]u8{ 0x01, 0x80, 0xff }) |bits| {
+            var sample: Sample(2) align(8) = .{};
+            std.mem.asBytes(&sample)[at] ^= bits;
+            const plan = openSample(&sample) catch continue;
+            try testing.expect(plan.data.len <= 40); // One relocation less may leave its four bytes, and padding, to the data.
+        }
+    }
 }
 
 test "writePid() writes decimal digits and a NUL" {

@@ -163,6 +163,7 @@ fn runParentSteps(shared: *Shared, report: *Report) void {
     if (plan.parent.len == 0) return;
     plan_zig.writePid(plan, @intCast(report.pid));
     const outcome = machine.execute(kernel_linux.Kernel{}, plan.parent, @intFromPtr(plan.data.ptr), shared.results);
+    machine.closeOpened(kernel_linux.Kernel{}, plan.parent, shared.results);
     if (outcome.errno != 0) {
         fail(report, .parent_step, outcome.step, outcome.errno);
         const killed = linux.pidfd_send_signal(report.pidfd, .KILL, null, 0);
@@ -210,6 +211,8 @@ fn childMain(address: usize) callconv(.c) u8 {
     defaultDispositions();
     const plan = &shared.plan;
     shared.outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), shared.childResults());
+    // A plan whose steps all succeeded has not replaced this program by another: that is what its last one is for.
+    if (shared.outcome.errno == 0) shared.outcome.errno = @intFromEnum(linux.E.NOEXEC);
     linux.exit_group(127); // Seen by nobody but `reap`: the outcome says more.
 }
 

@@ -1,0 +1,53 @@
+/**
+ * System call numbers of the calls that plans make.
+ *
+ * @see `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h` of Linux
+ * @module
+ */
+
+/** An architecture that plans can be made for: the values of `Deno.build.arch`. */
+export type Architecture = "x86_64" | "aarch64";
+
+/** Name → number on x86_64, number on aarch64. */
+const NUMBERS = {
+  capget: [125, 90],
+  chdir: [80, 49],
+  clone: [56, 220],
+  close: [3, 57],
+  close_range: [436, 436],
+  dup3: [292, 24],
+  epoll_create1: [291, 20],
+  eventfd2: [290, 19],
+  execve: [59, 221],
+  futex: [202, 98],
+  getegid: [108, 177],
+  geteuid: [107, 175],
+  ioctl: [16, 29],
+  mount: [165, 40],
+  openat: [257, 56],
+  prctl: [157, 167],
+  rt_sigprocmask: [14, 135],
+  setdomainname: [171, 162],
+  setgroups: [116, 159],
+  sethostname: [170, 161],
+  setns: [308, 268],
+  setresgid: [119, 149],
+  setresuid: [117, 147],
+  socket: [41, 198],
+  umount2: [166, 39],
+  unshare: [272, 97],
+  write: [1, 64],
+} as const satisfies Record<string, readonly [number, number]>;
+
+/** The name of a system call that plans can make. */
+export type SyscallName = keyof typeof NUMBERS;
+
+/** The number of a system call on an architecture. */
+export function syscallNumber(name: SyscallName, architecture: Architecture): number {
+  return NUMBERS[name][architecture === "x86_64" ? 0 : 1];
+}
+
+/** The ELF machine number by which a plan says which architecture's call numbers it holds. */
+export function elfMachine(architecture: Architecture): number {
+  return architecture === "x86_64" ? 62 : 183;
+}

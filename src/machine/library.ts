@@ -1,0 +1,413 @@
+/**
+ * The shim, loaded: the only place that knows of pointers and of the shared library's functions.
+ *
+ * With `--allow-ffi` alone there is no file to load it from, so it is put into memory (memfd_create(2)) and loaded from
+ * there. Nothing is loaded before it is first needed.
+ *
+ * @module
+ */
+
+import { errnoName, errnoText } from "../abi/errno.ts";
+import { type Architecture, elfMachine } from "../abi/syscalls.ts";
+import { type Caller, capabilitiesOf } from "../plan/caller.ts";
+import { describeCall, describeResult } from "../plan/describe.ts";
+import { encode, LAYOUT } from "../plan/encode.ts";
+import type { Plan, Step } from "../plan/step.ts";
+import { LIBRARIES } from "./artifacts.ts";
+
+const symbols = {
+  ns_abi: {
+    parameters: ["buffer"], // Abi *out
+    result: "i32",
+  },
+  ns_spawn: {
+    parameters: [
+      "buffer", // const uint8_t *plan
+      "u32", // uint32_t size
+      "buffer", // Report *report
+      "buffer", // int64_t *results
+      "u32", // uint32_t results_len
+    ],
+    result: "i32",
+  },
+  ns_execute: {
+    parameters: [
+      "buffer", // uint8_t *plan, changed
+      "u32", // uint32_t size
+      "buffer", // Report *report
+      "buffer", // int64_t *results
+      "u32", // uint32_t results_len
+    ],
+    result: "i32",
+  },
+  ns_wait: {
+    parameters: [
+      "i32", // int pidfd
+      "u32", // uint32_t options
+      "buffer", // Status *out
+    ],
+    result: "i32",
+  },
+  ns_signal: {
+    parameters: [
+      "i32", // int pidfd
+      "i32", // int number
+    ],
+    result: "i32",
+  },
+  ns_pipe: {
+    parameters: [
+      "u32", // uint32_t ours
+      "buffer", // int out[2]
+    ],
+    result: "i32",
+  },
+  ns_read: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // void *buffer
+      "u32", // uint32_t size
+    ],
+    result: "i32",
+  },
+  ns_write: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // const void *buffer
+      "u32", // uint32_t size
+    ],
+    result: "i32",
+  },
+  ns_close: {
+    parameters: ["i32"], // int fd
+    result: "i32",
+  },
+  ns_epoll_create: {
+    parameters: [],
+    result: "i32",
+  },
+  ns_event_counter: {
+    parameters: [],
+    result: "i32",
+  },
+  ns_epoll_control: {
+    parameters: [
+      "i32", // int epoll
+      "u32", // uint32_t operation
+      "i32", // int fd
+      "u32", // uint32_t events
+      "u32", // uint32_t token
+    ],
+    result: "i32",
+  },
+  ns_epoll_wait: {
+    parameters: [
+      "i32", // int epoll
+      "i32", // int timeout, in ms
+      "buffer", // Event out[64]
+    ],
+    result: "i32",
+  },
+  epollWaitElsewhere: {
+    name: "ns_epoll_wait",
+    parameters: ["i32", "i32", "buffer"], // The same, on another thread.
+    result: "i32",
+    nonblocking: true,
+  },
+  ns_environment: {
+    parameters: [
+      "pointer", // char ***environ
+      "buffer", // uint8_t *buffer
+      "u32", // uint32_t capacity
+    ],
+    result: "i32",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Sizes of what the shim writes, in the order of `Abi` in shim/library.zig. */
+const ABI = ["version", "architecture", "header", "step", "words", "report", "status", "event"] as const;
+const REPORT_WORDS = 5;
+const STATUS_WORDS = 3;
+const EVENT_WORDS = 2 + STATUS_WORDS;
+const EVENTS_MAX = 64;
+/** `Stage` of shim/spawn.zig. */
+const STAGES = ["none", "plan", "memory", "clone", "parent", "child"] as const;
+
+const MFD_CLOEXEC = 1;
+/** Since Linux 6.3. It is about execve, not about loading; and vm.memfd_noexec=2 refuses a memfd without it. */
+const MFD_NOEXEC_SEAL = 8;
+
+const CLD_EXITED = 1;
+
+/** A child that was cloned and has executed its program. */
+export interface Spawned {
+  readonly pid: number;
+  /** To be closed by {@linkcode Library.close}. */
+  readonly pidfd: number;
+}
+
+/** A step that was refused, and what all steps of its section returned; undefined for those that were not reached. */
+export interface Refused {
+  readonly step: Step;
+  readonly errno: number;
+  readonly section: readonly Step[];
+  readonly results: readonly (number | undefined)[];
+}
+
+/** How a child ended. */
+export type Ending = { readonly code: number } | { readonly signal: number };
+
+/** Bit of a token that says: the descriptor is a child's pidfd, to be reaped when it is ready. */
+export const CHILD_TOKEN = 0x8000_0000;
+
+/** What {@linkcode Library.poll} reports. */
+export interface Event {
+  readonly token: number;
+  /** How the child ended, where the token is a child's and it has. */
+  readonly ending: Ending | undefined;
+}
+
+let loaded: Library | undefined;
+
+/** The shim, loaded when it is first asked for. */
+export function library(): Library {
+  return loaded ??= new Library();
+}
+
+/** The architecture that this process runs on. */
+export const ARCHITECTURE: Architecture = Deno.build.arch;
+
+/** The shim's functions, with the types of TypeScript. Everything below returns minus an errno where it says "result". */
+export class Library {
+  readonly #shim: Deno.DynamicLibrary<typeof symbols>["symbols"];
+  /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
+  readonly #environ: Deno.PointerValue;
+  #environment = new Uint8Array(8192);
+  readonly #events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
+  #callerPlan: Uint8Array<ArrayBuffer> | undefined;
+
+  /**
+   * Loads the shim.
+   *
+   * @throws {Deno.errors.NotSupported} On anything but Linux on x86_64 or aarch64.
+   * @throws {Deno.errors.NotCapable} Without `--allow-ffi`.
+   */
+  constructor() {
+    if (Deno.build.os !== "linux") throw new Deno.errors.NotSupported("Cannot make namespaces: they are Linux's own");
+    const libc = Deno.dlopen("libc.so.6", {
+      memfd_create: { parameters: ["buffer", "u32"], result: "i32" }, // const char *name, unsigned int flags
+      write: { parameters: ["i32", "buffer", "usize"], result: "isize" }, // int fd, const void *buffer, size_t size
+      environ: { type: "pointer" },
+    });
+    this.#environ = libc.symbols.environ;
+    const { memfd_create, write } = libc.symbols;
+    const name = new TextEncoder().encode("sys-linux-namespace\0");
+    let fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (fd < 0) fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0) throw new Deno.errors.NotSupported("Cannot load the shim: memfd_create(2) is refused, by a seccomp filter perhaps");
+    const bytes = Uint8Array.fromBase64(LIBRARIES[ARCHITECTURE]);
+    if (Number(write(fd, bytes, BigInt(bytes.length))) !== bytes.length) {
+      throw new Deno.errors.WriteZero("Cannot load the shim: there is no memory for it");
+    }
+    // The descriptor stays open: glibc knows a library by its path, and would take the next one of this number for it.
+    this.#shim = Deno.dlopen(`/proc/self/fd/${fd}`, symbols).symbols;
+    this.#checkAbi();
+  }
+
+  #checkAbi(): void {
+    const theirs = new Uint32Array(ABI.length);
+    this.#shim.ns_abi(theirs);
+    const ours: Record<typeof ABI[number], number> = {
+      version: LAYOUT.version,
+      architecture: elfMachine(ARCHITECTURE),
+      header: LAYOUT.header,
+      step: LAYOUT.step,
+      words: LAYOUT.words,
+      report: REPORT_WORDS * 4,
+      status: STATUS_WORDS * 4,
+      event: EVENT_WORDS * 4,
+    };
+    const different = ABI.filter((name, index) => theirs[index] !== ours[name]);
+    if (different.length > 0) throw new Error(`Cannot use the shim: its ${different.join(", ")} differ; run "deno task build"`);
+  }
+
+  /**
+   * Clones a child that executes the plan.
+   *
+   * @param trace Is told every step that was executed, and its result.
+   */
+  spawn(plan: Plan, trace?: (line: string) => void): Spawned | Refused {
+    const steps = [...plan.parent, ...plan.child];
+    const { report, results } = this.#run("ns_spawn", encode(plan, ARCHITECTURE), steps.length);
+    const [pid, pidfd, stage, index, errno] = report as unknown as [number, number, number, number, number];
+    const clone: Step = {
+      call: "clone",
+      args: [plan.cloneFlags],
+      what: plan.cloneFlags.value === 0 ? "make a process" : "make namespaces",
+      option: plan.cloneOption,
+    };
+    if (trace !== undefined) {
+      const cloned = STAGES[stage] === "clone" ? -errno : pid;
+      traceSteps(trace, [clone, ...steps], [cloned, ...results]);
+    }
+    switch (STAGES[stage]) {
+      case "none":
+        return { pid, pidfd };
+      case "clone":
+        return { step: clone, errno, section: [clone], results: [-errno] };
+      case "parent":
+        return { step: plan.parent[index]!, errno, section: plan.parent, results };
+      case "child":
+        return { step: plan.child[index] ?? plan.child.at(-1)!, errno, section: plan.child, results: results.slice(plan.parent.length) };
+      case "memory":
+        throw new Deno.errors.Busy(`Cannot get memory for a child: ${errnoText(errno)} (${errnoName(errno)})`);
+      default:
+        throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);
+    }
+  }
+
+  /** Executes steps in the calling thread, and says which was refused, or what they returned. */
+  execute(steps: readonly Step[], trace?: (line: string) => void): Refused | { readonly results: readonly (number | undefined)[] } {
+    const plan: Plan = { cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: steps };
+    const { report, results } = this.#run("ns_execute", encode(plan, ARCHITECTURE), steps.length);
+    const [, , stage, index, errno] = report as unknown as [number, number, number, number, number];
+    if (trace !== undefined) traceSteps(trace, steps, results);
+    if (STAGES[stage] === "none") return { results };
+    if (STAGES[stage] !== "child") throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);
+    return { step: steps[index]!, errno, section: steps, results };
+  }
+
+  #run(
+    how: "ns_spawn" | "ns_execute",
+    bytes: Uint8Array<ArrayBuffer>,
+    stepCount: number,
+  ): { report: Int32Array; results: (number | undefined)[] } {
+    const report = new Int32Array(REPORT_WORDS);
+    const raw = new BigInt64Array(stepCount);
+    this.#shim[how](bytes, bytes.length, report, raw, raw.length);
+    const results = Array.from(raw, (value) => value === NOT_RUN ? undefined : Number(value));
+    return { report, results };
+  }
+
+  /** Who the calling process is at this moment. */
+  caller(): Caller {
+    // capget(2): the header asks for version 3 of the calling thread; of the answer, the first word is the effective set.
+    const plan = this.#callerPlan ??= encode({ cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: CALLER_STEPS }, ARCHITECTURE);
+    const { results } = this.#run("ns_execute", plan, CALLER_STEPS.length);
+    const effective = new DataView(plan.buffer).getUint32(plan.length - CAPABILITY_DATA_SIZE, true);
+    return { uid: results[0]!, gid: results[1]!, capabilities: capabilitiesOf(effective) };
+  }
+
+  /** The environment of this process: strings that end with a NUL, one after the other. */
+  environment(): Uint8Array {
+    while (true) {
+      const size = this.#shim.ns_environment(this.#environ, this.#environment, this.#environment.length);
+      if (size <= this.#environment.length) return this.#environment.subarray(0, size);
+      this.#environment = new Uint8Array(size * 2);
+    }
+  }
+
+  /** Waits for a child to end, and takes its ending. */
+  wait(pidfd: number): Ending {
+    const status = new Int32Array(STATUS_WORDS);
+    const result = this.#shim.ns_wait(pidfd, 0, status);
+    if (result < 0) throw new Error(`Cannot wait for a child: ${errnoText(-result)} (${errnoName(-result)})`);
+    return readEnding(status, 0)!;
+  }
+
+  /** Sends a signal to a child; its result is -ESRCH when it has ended. */
+  signal(pidfd: number, number: number): number {
+    return this.#shim.ns_signal(pidfd, number);
+  }
+
+  /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write) does not block. */
+  pipe(ours: 0 | 1): readonly [read: number, write: number] {
+    const ends = new Int32Array(2);
+    const result = this.#shim.ns_pipe(ours, ends);
+    if (result < 0) throw new Deno.errors.Busy(`Cannot make a pipe: ${errnoText(-result)} (${errnoName(-result)})`);
+    return [ends[0]!, ends[1]!];
+  }
+
+  /** Reads into a buffer that is not empty; the result is a number of bytes, 0 at the end. */
+  read(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
+    return this.#shim.ns_read(fd, buffer, buffer.length);
+  }
+
+  /** Writes from a buffer that is not empty; the result is a number of bytes. */
+  write(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
+    return this.#shim.ns_write(fd, buffer, buffer.length);
+  }
+
+  close(fd: number): void {
+    this.#shim.ns_close(fd);
+  }
+
+  /** An epoll instance, close-on-exec. */
+  epollCreate(): number {
+    const result = this.#shim.ns_epoll_create();
+    if (result < 0) throw new Deno.errors.Busy(`Cannot make an epoll instance: ${errnoText(-result)} (${errnoName(-result)})`);
+    return result;
+  }
+
+  /** A descriptor that is always ready to be written: an eventfd(2), close-on-exec. */
+  eventCounter(): number {
+    const result = this.#shim.ns_event_counter();
+    if (result < 0) throw new Deno.errors.Busy(`Cannot make an eventfd: ${errnoText(-result)} (${errnoName(-result)})`);
+    return result;
+  }
+
+  /** epoll_ctl(2); a result. */
+  epollControl(epoll: number, operation: number, fd: number, events: number, token: number): number {
+    return this.#shim.ns_epoll_control(epoll, operation, fd, events, token);
+  }
+
+  /** epoll_wait(2) in this thread, which does nothing else meanwhile. `timeout` is in milliseconds, -1 for none. */
+  poll(epoll: number, timeout: number): Event[] {
+    return readEvents(this.#events, this.#shim.ns_epoll_wait(epoll, timeout, this.#events));
+  }
+
+  /** epoll_wait(2) in another thread. */
+  async pollElsewhere(epoll: number): Promise<Event[]> {
+    const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
+    return readEvents(events, await this.#shim.epollWaitElsewhere(epoll, -1, events));
+  }
+}
+
+/** `not_run` of shim/plan.zig. */
+const NOT_RUN = -(2n ** 63n);
+
+const CAPABILITY_DATA_SIZE = 24;
+const CAPABILITY_HEADER = new Uint8Array(new Uint32Array([0x20080522, 0]).buffer);
+/** The answer is read at the end of the plan: it must be the last of the data. */
+const CALLER_STEPS: readonly Step[] = [
+  { call: "geteuid", args: [], what: "ask for the user id" },
+  { call: "getegid", args: [], what: "ask for the group id" },
+  {
+    call: "capget",
+    args: [{ bytes: CAPABILITY_HEADER, name: "{v3}" }, { bytes: new Uint8Array(CAPABILITY_DATA_SIZE), name: "data" }],
+    what: "ask for the capabilities",
+  },
+];
+
+function readEvents(words: Int32Array, count: number): Event[] {
+  if (count < 0) throw new Error(`Cannot wait for events: ${errnoText(-count)} (${errnoName(-count)})`);
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * EVENT_WORDS;
+    return { token: words[at + 1]! >>> 0, ending: readEnding(words, at + 2) };
+  });
+}
+
+/** `Status` of shim/library.zig. A child that somebody else reaped has an ending nobody knows: exit code 255 stands for it. */
+function readEnding(words: Int32Array, at: number): Ending | undefined {
+  const [pid, code, value] = words.subarray(at, at + STATUS_WORDS) as unknown as [number, number, number];
+  if (pid === 0) return undefined;
+  if (pid < 0) return { code: 255 };
+  return code === CLD_EXITED ? { code: value } : { signal: value };
+}
+
+function traceSteps(trace: (line: string) => void, steps: readonly Step[], results: readonly (number | undefined)[]): void {
+  for (const [index, step] of steps.entries()) {
+    const result = results[index];
+    if (result !== undefined) trace(`${describeCall(step)} ${describeResult(result)}`);
+  }
+}

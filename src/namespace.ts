@@ -1,0 +1,72 @@
+/**
+ * The front door: {@linkcode Namespace} holds what was asked for, and runs things in it.
+ *
+ * @module
+ */
+
+import { type NamespaceOptions, type Settings, validate } from "./options.ts";
+import { Command, type CommandOptions } from "./process/command.ts";
+
+const utf8 = new TextEncoder();
+
+/**
+ * Linux namespaces to run things in. The object is a description: each command gets namespaces of its own.
+ *
+ * With CAP_SYS_ADMIN (root) it makes just the namespaces that were asked for. Any other user gets a user namespace around
+ * them in which nobody's id changes, unless {@linkcode NamespaceOptions.privateUser} says otherwise.
+ *
+ * Needs `--allow-ffi`, and nothing else. Nothing is loaded before the first command.
+ *
+ * @example A command that sees no other process
+ * ```ts
+ * import { Namespace } from "@sys-linux/namespace";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const ns = new Namespace({ privatePid: true, privateTmp: { size: "16m" } });
+ * const { stdout } = await ns.command("sh", { args: ["-c", "echo $$; ls /tmp"] }).output();
+ * assertEquals(new TextDecoder().decode(stdout), "1\n");
+ * ```
+ */
+export class Namespace {
+  /** Says on stderr which system calls are made for each command, and what they return. @default {false} */
+  static debug = false;
+
+  readonly #settings: Settings;
+
+  /**
+   * Checks the options; makes no system call.
+   *
+   * @param options What is to be private.
+   * @throws {TypeError} When an option is unknown, has the wrong type, or contradicts another.
+   * @throws {RangeError} When an option has a value that cannot be.
+   */
+  constructor(options: NamespaceOptions = {}) {
+    this.#settings = validate(options);
+  }
+
+  /**
+   * A command that will run in namespaces of its own, with the interface of Deno.Command.
+   *
+   * @param command A path, a file URL, or a name to be looked for in PATH, inside.
+   * @param options As for Deno.Command, with the same defaults.
+   * @returns What takes the place of a Deno.Command anywhere.
+   *
+   * @example In place of a Deno.Command
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = new Namespace({ hostname: "box", privateNet: true });
+   * const command: Deno.Command = ns.command("uname", { args: ["-n"] });
+   * const { code, stdout } = await command.output();
+   * assertEquals([code, new TextDecoder().decode(stdout)], [0, "box\n"]);
+   * ```
+   */
+  command(command: string | URL, options: CommandOptions = {}): Command {
+    return new Command(this.#settings, command, options, () => Namespace.debug ? trace : undefined);
+  }
+}
+
+function trace(line: string): void {
+  Deno.stderr.writeSync(utf8.encode(`namespace: ${line}\n`));
+}

@@ -1,0 +1,440 @@
+/**
+ * What a user may ask of a namespace, and the one place where it is checked: {@linkcode validate} turns options into
+ * settings, or refuses them before any system call is made.
+ *
+ * @module
+ */
+
+import { nearest } from "./nearest.ts";
+
+/** How the tmpfs of {@linkcode NamespaceOptions.privateTmp} is made. */
+export interface TmpOptions {
+  /**
+   * The most it may hold: bytes, or a string with a unit such as `"16m"` (k, m, g) or `"10%"` of the memory.
+   *
+   * @default {"50%"}
+   */
+  size?: number | string | undefined;
+  /**
+   * The permissions of its top folder: a number such as `0o1777`, or the same in octal digits, `"1777"`.
+   *
+   * @default {0o1777}
+   */
+  mode?: number | string | undefined;
+  /** The most inodes (files and folders) it may hold; a number, or a string such as `"10k"`. */
+  nrInodes?: number | string | undefined;
+  /** The owner of its top folder, as seen inside. */
+  uid?: number | undefined;
+  /** The group of its top folder, as seen inside. */
+  gid?: number | undefined;
+  /** Whether it uses huge pages: see tmpfs(5). */
+  huge?: "never" | "always" | "within_size" | "advise" | undefined;
+}
+
+/** Who the caller is inside a user namespace. */
+export interface UserIds {
+  /** The caller's user id inside. @default {the caller's own} */
+  uid?: number | undefined;
+  /** The caller's group id inside. @default {the caller's own} */
+  gid?: number | undefined;
+}
+
+/** One line of a uid map or gid map: see user_namespaces(7). */
+export interface IdMapping {
+  /** The first id inside. */
+  inside: number;
+  /** The first id outside, as the caller sees it. */
+  outside: number;
+  /**
+   * How many ids in a row.
+   *
+   * @default {1}
+   */
+  count?: number | undefined;
+}
+
+/**
+ * The maps of a user namespace, written as they are.
+ * Anything but the caller's own ids needs CAP_SETUID and CAP_SETGID.
+ */
+export interface UserMaps {
+  /** Which user ids there are inside. */
+  uidMap: IdMapping[];
+  /** Which group ids there are inside. */
+  gidMap: IdMapping[];
+}
+
+/** By how much the clocks inside differ: see time_namespaces(7). */
+export interface TimeOffsets {
+  /** Seconds added to CLOCK_MONOTONIC; may be negative and have a fraction. @default {0} */
+  monotonic?: number | undefined;
+  /** Seconds added to CLOCK_BOOTTIME (the uptime); may be negative and have a fraction. @default {0} */
+  boottime?: number | undefined;
+}
+
+/** Which namespaces are private, and what is in them. Nothing is private unless it is asked for. */
+export interface NamespaceOptions {
+  /** A mount namespace of its own, with every mount in it made private first. @default {false} */
+  privateMount?: boolean | undefined;
+  /** A fresh tmpfs on /tmp. Implies {@linkcode privateMount}. @default {false} */
+  privateTmp?: boolean | TmpOptions | undefined;
+  /**
+   * A pid namespace of its own, in which the command is PID 1, with a fresh /proc.
+   * Implies {@linkcode privateMount}, unless {@linkcode noProc} is set.
+   *
+   * @default {false}
+   */
+  privatePid?: boolean | undefined;
+  /** Leave /proc as it is, with {@linkcode privatePid}. @default {false} */
+  noProc?: boolean | undefined;
+  /** A network namespace of its own, with nothing in it but a loopback that is up. @default {false} */
+  privateNet?: boolean | undefined;
+  /** System V IPC and POSIX message queues of its own. @default {false} */
+  privateIpc?: boolean | undefined;
+  /**
+   * A user namespace of its own. `true` makes the caller root inside, `"self"` leaves it who it is, and an object says
+   * who it is or gives the maps. Left out, there is one, as `"self"`, exactly where the caller needs it: when it asks for
+   * any other namespace and has no CAP_SYS_ADMIN. `false` never makes one.
+   */
+  privateUser?: boolean | "self" | UserIds | UserMaps | undefined;
+  /** A hostname and domainname of its own. @default {false} */
+  privateUts?: boolean | undefined;
+  /** The hostname inside. Implies {@linkcode privateUts}. */
+  hostname?: string | undefined;
+  /** The NIS domainname inside. Implies {@linkcode privateUts}. */
+  domainname?: string | undefined;
+  /**
+   * System V semaphores that nobody else touches, and an undo list of its own.
+   * Implies {@linkcode privateIpc}, which is what keeps that promise.
+   *
+   * @default {false}
+   */
+  privateSysvsem?: boolean | undefined;
+  /** A cgroup namespace: the caller's own cgroup is the root of what is seen. @default {false} */
+  privateCgroup?: boolean | undefined;
+  /** A time namespace; an object sets its clocks. Since Linux 5.6. @default {false} */
+  privateTime?: boolean | TimeOffsets | undefined;
+  /**
+   * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
+   * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
+   * always do. Either way the command dies when this process does.
+   *
+   * @default {true}
+   */
+  termChild?: boolean | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL. @default {200} */
+  termGraceMs?: number | undefined;
+}
+
+/** The namespaces that there are. */
+export type NamespaceKind = "user" | "mount" | "pid" | "net" | "ipc" | "uts" | "cgroup" | "time";
+
+/** One line of a map, with nothing left out. */
+export interface IdRange {
+  readonly inside: number;
+  readonly outside: number;
+  readonly count: number;
+}
+
+/** A user namespace as asked for: who the caller is inside, or the maps. */
+export type UserSettings =
+  | { readonly ids: { readonly uid: number | "self"; readonly gid: number | "self" } }
+  | { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] };
+
+/** A tmpfs's mount options, in the kernel's words and order. */
+export type TmpSettings = readonly (readonly [key: string, value: string])[];
+
+/** Clock offsets as the kernel wants them. */
+export interface TimeSettings {
+  readonly monotonic: { readonly seconds: number; readonly nanoseconds: number };
+  readonly boottime: { readonly seconds: number; readonly nanoseconds: number };
+}
+
+/** Options that were checked, with all that they imply. */
+export interface Settings {
+  /** Each namespace that is to be made, and the option that asked for it. */
+  readonly namespaces: ReadonlyMap<NamespaceKind, keyof NamespaceOptions>;
+  /** Whether a user namespace may be added for a caller that cannot do without. */
+  readonly userIfNeeded: boolean;
+  readonly user: UserSettings;
+  readonly proc: boolean;
+  readonly tmp: TmpSettings | undefined;
+  readonly hostname: string | undefined;
+  readonly domainname: string | undefined;
+  readonly time: TimeSettings | undefined;
+  readonly termChild: boolean;
+  readonly termGraceMs: number;
+}
+
+const OPTION_NAMES = [
+  "privateMount",
+  "privateTmp",
+  "privatePid",
+  "noProc",
+  "privateNet",
+  "privateIpc",
+  "privateUser",
+  "privateUts",
+  "hostname",
+  "domainname",
+  "privateSysvsem",
+  "privateCgroup",
+  "privateTime",
+  "termChild",
+  "termGraceMs",
+] as const satisfies readonly (keyof NamespaceOptions)[];
+
+/** The user and group ids that there are; 2^32 - 1 means "no id" to the kernel. */
+const ID_MAX = 0xffff_fffe;
+/** __NEW_UTS_LEN of linux/utsname.h. */
+const UTS_NAME_MAX = 64;
+/** More lines make no sense to the kernel: UID_GID_MAP_MAX_EXTENTS, since Linux 4.15. */
+const ID_MAPPINGS_MAX = 340;
+/** KTIME_SEC_MAX / 2: the kernel refuses clocks that could overflow. */
+const CLOCK_OFFSET_MAX = 4_611_686_018;
+
+const SELF = { ids: { uid: "self", gid: "self" } } as const satisfies UserSettings;
+const ROOT = { ids: { uid: 0, gid: 0 } } as const satisfies UserSettings;
+
+/**
+ * Checks options and works out what they imply.
+ *
+ * @param options What a user asked for; anything at all may be in it.
+ * @returns The settings that plans are made of.
+ * @throws {TypeError} When an option is unknown, has the wrong type, or contradicts another.
+ * @throws {RangeError} When an option has the right type but a value that cannot be.
+ */
+export function validate(options: NamespaceOptions = {}): Settings {
+  checkNames(options, OPTION_NAMES, "");
+  const flag = (name: keyof NamespaceOptions): boolean | undefined => optionalBoolean(options[name], name);
+  const hostname = optionalUtsName(options.hostname, "hostname");
+  const domainname = optionalUtsName(options.domainname, "domainname");
+  const tmp = tmpSettings(options.privateTmp);
+  const time = timeSettings(options.privateTime);
+  const pid = flag("privatePid") ?? false;
+  const noProc = flag("noProc") ?? false;
+  if (noProc && !pid) {
+    throw new TypeError(`Option "noProc" means something only together with "privatePid"`);
+  }
+
+  const namespaces = new Map<NamespaceKind, keyof NamespaceOptions>();
+  const want = (kind: NamespaceKind, main: keyof NamespaceOptions, wanted: Partial<Record<keyof NamespaceOptions, boolean>>) => {
+    const own = flagOf(options[main]);
+    const asked = (Object.keys(wanted) as (keyof NamespaceOptions)[]).find((name) => wanted[name]);
+    if (own === false && asked !== undefined) {
+      throw new TypeError(`Options "${asked}" and "${main}: false" contradict each other: "${asked}" implies "${main}"`);
+    }
+    if (own === true) namespaces.set(kind, main);
+    else if (asked !== undefined) namespaces.set(kind, asked);
+  };
+  for (const name of ["privateMount", "privateNet", "privateIpc", "privateUts", "privateCgroup"] as const) flag(name);
+  const user = userSettings(options.privateUser);
+  if (user !== undefined) namespaces.set("user", "privateUser");
+  const proc = pid && !noProc;
+  want("mount", "privateMount", { privateTmp: tmp !== undefined, privatePid: proc });
+  want("pid", "privatePid", {});
+  want("net", "privateNet", {});
+  want("ipc", "privateIpc", { privateSysvsem: flag("privateSysvsem") ?? false });
+  want("uts", "privateUts", { hostname: hostname !== undefined, domainname: domainname !== undefined });
+  want("cgroup", "privateCgroup", {});
+  if (time !== undefined) namespaces.set("time", "privateTime");
+
+  return {
+    namespaces,
+    userIfNeeded: options.privateUser === undefined,
+    user: user ?? SELF,
+    proc,
+    tmp,
+    hostname,
+    domainname,
+    time,
+    termChild: flag("termChild") ?? true,
+    termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
+  };
+}
+
+function flagOf(value: unknown): boolean | undefined {
+  return typeof value === "boolean" ? value : undefined;
+}
+
+function tmpSettings(value: NamespaceOptions["privateTmp"]): TmpSettings | undefined {
+  if (value === undefined || value === false) return undefined;
+  const given: TmpOptions = value === true ? {} : object(value, "privateTmp", `true, false or an object such as { size: "16m" }`);
+  checkNames(given, ["size", "mode", "nrInodes", "uid", "gid", "huge"], "privateTmp.");
+  const settings: [string, string][] = [["mode", octal(given.mode ?? 0o1777, "privateTmp.mode")]];
+  if (given.size !== undefined) settings.push(["size", amount(given.size, "privateTmp.size", /^[1-9]\d*[kmg%]?$/i, `"16m" or "10%"`)]);
+  if (given.nrInodes !== undefined) {
+    settings.push(["nr_inodes", amount(given.nrInodes, "privateTmp.nrInodes", /^[1-9]\d*[kmg]?$/i, `"10k"`)]);
+  }
+  if (given.uid !== undefined) settings.push(["uid", String(id(given.uid, "privateTmp.uid"))]);
+  if (given.gid !== undefined) settings.push(["gid", String(id(given.gid, "privateTmp.gid"))]);
+  if (given.huge !== undefined) {
+    settings.push(["huge", oneOf(given.huge, "privateTmp.huge", ["never", "always", "within_size", "advise"])]);
+  }
+  return settings;
+}
+
+function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | undefined {
+  if (value === undefined || value === false) return undefined;
+  if (value === true) return ROOT;
+  if (value === "self") return SELF;
+  const given = object(value, "privateUser", `true, false, "self", { uid, gid } or { uidMap, gidMap }`);
+  checkNames(given, ["uid", "gid", "uidMap", "gidMap"], "privateUser.");
+  if ("uidMap" in given || "gidMap" in given) {
+    const name = "uid" in given ? "uid" : "gid";
+    if (name in given) {
+      throw new TypeError(`Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`);
+    }
+    return { uidMap: idMap(given.uidMap, "privateUser.uidMap"), gidMap: idMap(given.gidMap, "privateUser.gidMap") };
+  }
+  const uid = given.uid === undefined ? "self" : id(given.uid, "privateUser.uid");
+  const gid = given.gid === undefined ? "self" : id(given.gid, "privateUser.gid");
+  return { ids: { uid, gid } };
+}
+
+function idMap(value: unknown, name: string): readonly IdRange[] {
+  if (!Array.isArray(value)) throw wrongType(name, "an array such as [{ inside: 0, outside: 1000 }]", value);
+  if (value.length < 1 || value.length > ID_MAPPINGS_MAX) {
+    throw new RangeError(`Option "${name}" must have 1 to ${ID_MAPPINGS_MAX} entries: got ${value.length}`);
+  }
+  const map = value.map((entry: unknown, index): IdRange => {
+    const given: Partial<IdMapping> = object(entry, `${name}[${index}]`, "an object such as { inside: 0, outside: 1000 }");
+    checkNames(given, ["inside", "outside", "count"], `${name}[${index}].`);
+    const inside = id(given.inside, `${name}[${index}].inside`);
+    const outside = id(given.outside, `${name}[${index}].outside`);
+    const most = ID_MAX + 1 - Math.max(inside, outside);
+    return { inside, outside, count: integer(given.count ?? 1, `${name}[${index}].count`, 1, most, "ids") };
+  });
+  for (const side of ["inside", "outside"] as const) {
+    const sorted = [...map].sort((a, b) => a[side] - b[side]);
+    sorted.forEach((entry, index) => {
+      const next = sorted[index + 1];
+      if (next !== undefined && entry[side] + entry.count > next[side]) {
+        throw new RangeError(`Option "${name}" has entries that overlap: id ${next[side]} is ${side} twice`);
+      }
+    });
+  }
+  return map;
+}
+
+function timeSettings(value: NamespaceOptions["privateTime"]): TimeSettings | undefined {
+  if (value === undefined || value === false) return undefined;
+  const given: TimeOffsets = value === true ? {} : object(value, "privateTime", "true, false or an object such as { boottime: 3600 }");
+  checkNames(given, ["monotonic", "boottime"], "privateTime.");
+  return {
+    monotonic: clockOffset(given.monotonic ?? 0, "privateTime.monotonic"),
+    boottime: clockOffset(given.boottime ?? 0, "privateTime.boottime"),
+  };
+}
+
+function clockOffset(value: unknown, name: string): { seconds: number; nanoseconds: number } {
+  if (typeof value !== "number") throw wrongType(name, "a number of seconds", value);
+  if (!(Math.abs(value) <= CLOCK_OFFSET_MAX)) {
+    throw new RangeError(`Option "${name}" must be between -${CLOCK_OFFSET_MAX} and ${CLOCK_OFFSET_MAX} seconds: got ${value}`);
+  }
+  const seconds = Math.floor(value);
+  const nanoseconds = Math.round((value - seconds) * 1e9);
+  return nanoseconds === 1e9 ? { seconds: seconds + 1, nanoseconds: 0 } : { seconds, nanoseconds };
+}
+
+// ── One check each ──────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Refuses names that are not among the known ones, with the nearest of those.
+ *
+ * @param prefix What comes before the name in the message, such as `"privateTmp."`.
+ * @throws {TypeError} When `given` is no object or a name in it is not known.
+ */
+export function checkNames(given: object, known: readonly string[], prefix: string): void {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw new TypeError(`Options must be an object: got ${shown(given)}`);
+  }
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const guess = nearest(name, known);
+    const hint = guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${prefix}${guess}"?`;
+    throw new TypeError(`Unknown option "${prefix}${name}": ${hint}`);
+  }
+}
+
+/**
+ * Refuses strings that the kernel would cut short at a NUL.
+ *
+ * @throws {TypeError} When `value` is no string or has a NUL in it.
+ */
+export function text(value: unknown, name: string): string {
+  if (typeof value !== "string") throw wrongType(name, "a string", value);
+  if (value.includes("\0")) throw new TypeError(`Option "${name}" must not contain a NUL character: got ${shown(value)}`);
+  return value;
+}
+
+/**
+ * Refuses what is no user or group id.
+ *
+ * @throws {TypeError} When `value` is no number.
+ * @throws {RangeError} When it is no integer from 0 to 2^32 - 2.
+ */
+export function id(value: unknown, name: string): number {
+  return integer(value, name, 0, ID_MAX, "an id");
+}
+
+function integer(value: unknown, name: string, least: number, most: number, what: string): number {
+  if (typeof value !== "number") throw wrongType(name, `a number (${what})`, value);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`Option "${name}" must be an integer from ${least} to ${most} (${what}): got ${value}`);
+  }
+  return value;
+}
+
+function optionalBoolean(value: unknown, name: string): boolean | undefined {
+  if (value === undefined || typeof value === "boolean") return value;
+  throw wrongType(name, "true or false", value);
+}
+
+/** hostname(7): letters, digits, hyphens and dots; labels do not begin or end with a hyphen. */
+function optionalUtsName(value: unknown, name: string): string | undefined {
+  if (value === undefined) return undefined;
+  const given = text(value, name);
+  if (given.length < 1 || given.length > UTS_NAME_MAX) {
+    throw new RangeError(`Option "${name}" must be 1 to ${UTS_NAME_MAX} characters long: got ${given.length}`);
+  }
+  if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(given)) {
+    throw new RangeError(`Option "${name}" must be letters, digits, "-" and ".", each part beginning and ending with a letter or digit: got ${shown(given)}`);
+  }
+  return given;
+}
+
+function octal(value: unknown, name: string): string {
+  if (typeof value === "string" && /^0?[0-7]{1,4}$/.test(value)) return value;
+  if (typeof value === "string") throw new RangeError(`Option "${name}" must be one to four octal digits such as "1777": got ${shown(value)}`);
+  return integer(value, name, 0, 0o7777, "permissions, such as 0o1777").toString(8);
+}
+
+function amount(value: unknown, name: string, pattern: RegExp, example: string): string {
+  if (typeof value === "number") return String(integer(value, name, 1, Number.MAX_SAFE_INTEGER, "an amount"));
+  if (typeof value !== "string") throw wrongType(name, `a number or a string such as ${example}`, value);
+  if (!pattern.test(value)) throw new RangeError(`Option "${name}" must be a positive number or a string such as ${example}: got ${shown(value)}`);
+  return value;
+}
+
+function oneOf<T extends string>(value: unknown, name: string, known: readonly T[]): T {
+  const found = known.find((one) => one === value);
+  if (found !== undefined) return found;
+  throw new TypeError(`Option "${name}" must be one of ${known.map((one) => `"${one}"`).join(", ")}: got ${shown(value)}`);
+}
+
+// deno-lint-ignore no-explicit-any -- what is inside is checked name by name.
+function object(value: unknown, name: string, expected: string): any {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw wrongType(name, expected, value);
+}
+
+function wrongType(name: string, expected: string, value: unknown): TypeError {
+  return new TypeError(`Option "${name}" must be ${expected}: got ${shown(value)}`);
+}
+
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (Array.isArray(value)) return "an array";
+  return typeof value === "object" && value !== null ? "an object" : String(value);
+}

@@ -1,0 +1,42 @@
+/**
+ * Steps in words: as a person reads system calls, and as a sentence.
+ *
+ * @module
+ */
+
+import { errnoName } from "../abi/errno.ts";
+import type { Argument, Step, Strings } from "./step.ts";
+
+/** Longer texts are cut in what a person reads; the call gets them whole. */
+const SHOWN_MAX = 64;
+
+/** A step as strace(1) would print it, such as `sethostname("box", 3)`. */
+export function describeCall(step: Step): string {
+  return `${step.call}(${step.args.map(describeArgument).join(", ")})`;
+}
+
+/** What a system call returned, such as `= 0` or `= -1 ENOENT`. */
+export function describeResult(result: number): string {
+  return result < 0 && result >= -4095 ? `= -1 ${errnoName(-result)}` : `= ${result}`;
+}
+
+function describeArgument(argument: Argument): string {
+  if (argument === null) return "NULL";
+  if (typeof argument === "number") return String(argument);
+  if (typeof argument === "string") return quoted(argument);
+  if ("name" in argument) return argument.name;
+  if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
+  if ("childFolder" in argument) return `"/proc/<child>"`;
+  if ("word" in argument) return `&${argument.word}`;
+  return describeStrings(argument);
+}
+
+function describeStrings({ strings }: Strings): string {
+  if (strings instanceof Uint8Array) return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
+  const shown = strings.slice(0, 8).map(quoted);
+  return `[${shown.join(", ")}${strings.length > shown.length ? ", …" : ""}]`;
+}
+
+function quoted(text: string): string {
+  return text.length > SHOWN_MAX ? `${JSON.stringify(text.slice(0, SHOWN_MAX))}…` : JSON.stringify(text);
+}

@@ -1,0 +1,31 @@
+/**
+ * Environments as blocks: strings `NAME=value`, each with a NUL at its end, one after the other. Bytes that are no UTF-8
+ * pass through untouched.
+ *
+ * @module
+ */
+
+const utf8 = new TextEncoder();
+const EQUALS = "=".charCodeAt(0);
+
+/** An environment with some variables set anew, over what is inherited. */
+export function mergeEnvironment(inherited: Uint8Array, changes: ReadonlyMap<string, string>): Uint8Array {
+  if (changes.size === 0) return inherited;
+  const decoder = new TextDecoder();
+  const parts: Uint8Array[] = [];
+  for (let start = 0; start < inherited.length;) {
+    const end = inherited.indexOf(0, start) + 1;
+    const entry = inherited.subarray(start, end);
+    const equals = entry.indexOf(EQUALS);
+    if (equals < 0 || !changes.has(decoder.decode(entry.subarray(0, equals)))) parts.push(entry);
+    start = end;
+  }
+  for (const [name, value] of changes) parts.push(utf8.encode(`${name}=${value}\0`));
+  const merged = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    merged.set(part, at);
+    at += part.length;
+  }
+  return merged;
+}

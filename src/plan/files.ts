@@ -1,0 +1,18 @@
+/**
+ * Constants of openat(2). Those used here are the same on x86_64 and aarch64.
+ *
+ * @module
+ */
+
+import type { Named } from "./step.ts";
+
+/** Relative paths begin at the current folder. */
+export const AT_FDCWD: Named = { value: -100, name: "AT_FDCWD" };
+/** Read only, closed by execve. */
+export const O_CLOEXEC_RDONLY: Named = { value: 0o2000000, name: "O_RDONLY|O_CLOEXEC" };
+/** Write only, closed by execve. */
+export const O_CLOEXEC_WRONLY: Named = { value: 0o2000001, name: "O_WRONLY|O_CLOEXEC" };
+/** Read and write. */
+export const O_RDWR: Named = { value: 2, name: "O_RDWR" };
+/** No more than a place to begin paths at, closed by execve. */
+export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_PATH|O_CLOEXEC" };

@@ -1,0 +1,22 @@
+/**
+ * Who the child is: user, group, supplementary groups.
+ *
+ * @module
+ */
+
+import type { Step } from "./step.ts";
+
+/** To be another user or group, as Deno.Command has it: without supplementary groups, where they can be given up. */
+export function changeIds(uid: number | undefined, gid: number | undefined, canSetGroups: boolean): readonly Step[] {
+  const steps: Step[] = [];
+  if (uid === undefined && gid === undefined) return steps;
+  const option = uid === undefined ? "gid" : "uid";
+  if (canSetGroups) steps.push({ call: "setgroups", args: [0, null], what: "give up the supplementary groups", option });
+  if (gid !== undefined) {
+    steps.push({ call: "setresgid", args: [gid, gid, gid], what: `become group ${gid}`, option: "gid" });
+  }
+  if (uid !== undefined) {
+    steps.push({ call: "setresuid", args: [uid, uid, uid], what: `become user ${uid}`, option: "uid" });
+  }
+  return steps;
+}

@@ -1,0 +1,49 @@
+/**
+ * The child's descriptors: 0, 1 and 2, and nothing else.
+ *
+ * @module
+ */
+
+import { AT_FDCWD, O_RDWR } from "./files.ts";
+import type { Step } from "./step.ts";
+
+/** Where one of 0, 1, 2 comes from: the parent's own, /dev/null, or a descriptor above 2. */
+export type Stdio = "inherit" | "null" | number;
+
+const NAMES = ["stdin", "stdout", "stderr"] as const;
+
+/** Puts the three in place. They come before any mount, which could hide /dev/null. */
+export function connectStdio(stdio: readonly [Stdio, Stdio, Stdio]): readonly Step[] {
+  const steps: Step[] = [];
+  // Not close-on-exec: where the parent has one of 0 to 2 closed, this may get just that number.
+  const devNull: Step = { call: "openat", args: [AT_FDCWD, "/dev/null", O_RDWR], what: "open /dev/null", option: "stdin" };
+  if (stdio.includes("null")) steps.push(devNull);
+  for (const [fd, from] of stdio.entries()) {
+    if (from === "inherit") continue;
+    const option = NAMES[fd];
+    if (from === "null") {
+      const tolerate = [["EINVAL", 0]] as const; // dup3(2): both are the same, so it is in place.
+      steps.push({ call: "dup3", args: [{ resultOf: devNull }, fd, 0], what: `make /dev/null ${option}`, option, tolerate });
+    } else {
+      steps.push({ call: "dup3", args: [from, fd, 0], what: `connect ${option}`, option });
+    }
+  }
+  return steps;
+}
+
+const CLOSE_RANGE_CLOEXEC = { value: 4, name: "CLOSE_RANGE_CLOEXEC" };
+const LAST = { value: 0xffff_ffff, name: "~0U" };
+
+/** Lets nothing above 2 through execve, whoever opened it. */
+export function closeTheRest(): readonly Step[] {
+  return [
+    {
+      call: "close_range",
+      args: [3, LAST, CLOSE_RANGE_CLOEXEC],
+      what: "mark all descriptors above 2 close-on-exec",
+      tolerate: [["EINVAL", 0]], // The flag is there since Linux 5.11, the call since 5.9.
+      skip: 1,
+    },
+    { call: "close_range", args: [3, LAST, 0], what: "close all descriptors above 2" },
+  ];
+}

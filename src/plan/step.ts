@@ -1,0 +1,80 @@
+/**
+ * A plan before it is encoded: system calls in order, with the reason for each.
+ *
+ * @module
+ */
+
+import type { SyscallName } from "../abi/syscalls.ts";
+
+/** A number with the name that a person knows it by, such as `MS_REC|MS_PRIVATE`. */
+export interface Named {
+  readonly value: number;
+  readonly name: string;
+}
+
+/** Bytes that a call reads or writes, with what a person is shown in their place. */
+export interface Bytes {
+  readonly bytes: Uint8Array;
+  readonly name: string;
+}
+
+/** A NULL-terminated array of strings: argv or envp. */
+export interface Strings {
+  /** Strings, or one block in which each string ends with a NUL. */
+  readonly strings: readonly string[] | Uint8Array;
+}
+
+/** What an earlier step of the same section returned. */
+export interface ResultOf {
+  readonly resultOf: Step;
+}
+
+/** The path of the child's folder in /proc, known only when the plan runs. */
+export interface ChildFolder {
+  readonly childFolder: true;
+}
+
+/** One of the two words of the handshake between parent and child: `Words` in shim/plan.zig. */
+export interface Word {
+  readonly word: "parent" | "go";
+}
+
+/** An argument of a system call. Strings are passed as NUL-terminated UTF-8, `null` as 0. */
+export type Argument = number | string | null | Named | Bytes | Strings | ResultOf | ChildFolder | Word;
+
+/** One system call. */
+export interface Step {
+  readonly call: SyscallName;
+  readonly args: readonly Argument[];
+  /** What it does, in words that can follow "Cannot": `mount proc at "/proc"`. */
+  readonly what: string;
+  /** The option that asked for it, where one did. */
+  readonly option?: string | undefined;
+  /** Errnos that are no failure, and how many of the following steps to leave out then. */
+  readonly tolerate?: readonly (readonly [errno: string, skip: number])[];
+  /** How many of the following steps to leave out when it succeeds. */
+  readonly skip?: number;
+  /** Whether it returns a file descriptor that is not needed after the section, which then closes it. */
+  readonly opens?: boolean;
+}
+
+/** What is to be done: by the parent, and by the child that it clones. */
+export interface Plan {
+  /** CLONE_NEW* of the child. */
+  readonly cloneFlags: Named;
+  /** What is said to be the option that asked for those flags. */
+  readonly cloneOption: string | undefined;
+  /** Executed by the parent once the child exists, before the child is let go on. */
+  readonly parent: readonly Step[];
+  /** Executed by the child; the last one is an execve. */
+  readonly child: readonly Step[];
+}
+
+/** A value made of flags, named from a table; what the table does not know is shown in hexadecimal. */
+export function flags(value: number, names: ReadonlyMap<number, string>): Named {
+  const known = [...names].filter(([flag]) => (value & flag) !== 0);
+  const rest = known.reduce((left, [flag]) => left & ~flag, value) >>> 0;
+  const parts = known.map(([, name]) => name);
+  if (rest !== 0 || parts.length === 0) parts.push(rest === 0 ? "0" : `0x${rest.toString(16)}`);
+  return { value, name: parts.join("|") };
+}

@@ -1,0 +1,191 @@
+/**
+ * A running child: the twin of Deno.ChildProcess.
+ *
+ * @module
+ */
+
+import { signalName, signalNumber } from "../abi/signals.ts";
+import type { Ending, Spawned } from "../machine/library.ts";
+import { Interest, reactor } from "../machine/reactor.ts";
+import { PipeReader, pipeWriter, SubprocessReadableStream } from "./streams.ts";
+import { type Guard, Termination } from "./termination.ts";
+
+/** The ends of a child's pipes that this process holds. */
+export interface Pipes {
+  readonly stdin: number | undefined;
+  readonly stdout: number | undefined;
+  readonly stderr: number | undefined;
+}
+
+/** What a child needs besides its descriptors. */
+export interface ChildOptions {
+  readonly pipes: Pipes;
+  /** Listens for signals to this process, where they end the child. */
+  readonly guard: Guard | undefined;
+  /** Ends the child when it is aborted. */
+  readonly signal: AbortSignal | undefined;
+  /** Milliseconds from SIGTERM to SIGKILL. */
+  readonly graceMs: number;
+}
+
+/** A child's ending as Deno tells it: 128 + n stands for signal n. */
+export function commandStatus(ending: Ending): Deno.CommandStatus {
+  if ("code" in ending) return { success: ending.code === 0, code: ending.code, signal: null };
+  return { success: false, code: 128 + ending.signal, signal: signalName(ending.signal) };
+}
+
+/** A child's output as Deno tells it: what was not piped cannot be had. */
+export function commandOutput(
+  status: Deno.CommandStatus,
+  stdout: Uint8Array<ArrayBuffer> | undefined,
+  stderr: Uint8Array<ArrayBuffer> | undefined,
+): Deno.CommandOutput {
+  return {
+    ...status,
+    get stdout() {
+      return piped(stdout, "stdout");
+    },
+    get stderr() {
+      return piped(stderr, "stderr");
+    },
+  };
+}
+
+function piped<T>(stream: T | undefined, name: string): T {
+  if (stream === undefined) throw new TypeError(`Cannot get '${name}': '${name}' is not piped`);
+  return stream;
+}
+
+/** One of a child's output pipes: a stream where somebody asks for one, which costs more than collecting. */
+class OutputPipe {
+  readonly #reader: PipeReader;
+  #stream: SubprocessReadableStream | undefined;
+  #collecting = false;
+
+  constructor(fd: number, interest: Interest) {
+    this.#reader = new PipeReader(fd, interest);
+  }
+
+  get locked(): boolean {
+    return this.#collecting || (this.#stream?.locked ?? false);
+  }
+
+  stream(): SubprocessReadableStream {
+    if (this.#collecting) throw new TypeError("Cannot get a stream whose output is being collected");
+    return this.#stream ??= new SubprocessReadableStream(this.#reader);
+  }
+
+  collect(): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#stream !== undefined) return this.#stream.bytes();
+    this.#collecting = true;
+    return this.#reader.collect();
+  }
+}
+
+/**
+ * A command that runs in its namespaces. It is killed when this process ends, however it ends; one that a Worker
+ * started, when the Worker does.
+ */
+export class ChildProcess implements Deno.ChildProcess {
+  /** Its process id, as this process sees it; inside it may well be 1. */
+  readonly pid: number;
+  /** Resolves when it has ended, never rejects; after a signal, `code` is 128 + the signal's number. */
+  readonly status: Promise<Deno.CommandStatus>;
+  readonly #interest = new Interest();
+  readonly #termination: Termination;
+  readonly #stdin: WritableStream<Uint8Array> | undefined;
+  readonly #stdout: OutputPipe | undefined;
+  readonly #stderr: OutputPipe | undefined;
+  #ended = false;
+
+  /** Not for users: {@linkcode Command.spawn} makes children. */
+  constructor({ pid, pidfd }: Spawned, options: ChildOptions) {
+    const { pipes, guard, signal, graceMs } = options;
+    this.pid = pid;
+    this.#termination = new Termination(pidfd, graceMs);
+    if (guard !== undefined) guard.child = this.#termination;
+    const { stdin, stdout, stderr } = pipes;
+    if (stdin !== undefined) this.#stdin = pipeWriter(stdin, this.#interest);
+    if (stdout !== undefined) this.#stdout = new OutputPipe(stdout, this.#interest);
+    if (stderr !== undefined) this.#stderr = new OutputPipe(stderr, this.#interest);
+
+    const abort = () => this.#termination.begin();
+    signal?.addEventListener("abort", abort);
+    this.status = reactor.ended(pidfd, this.#interest).then((ending) => {
+      this.#ended = true;
+      this.#termination.end();
+      signal?.removeEventListener("abort", abort);
+      guard?.release();
+      return commandStatus(ending);
+    });
+  }
+
+  /**
+   * Its stdin. A write resolves when the pipe has taken it.
+   *
+   * @throws {TypeError} When it is not piped.
+   */
+  get stdin(): WritableStream<Uint8Array> {
+    return piped(this.#stdin, "stdin");
+  }
+
+  /**
+   * Its stdout. Nothing is read before it is asked for.
+   *
+   * @throws {TypeError} When it is not piped.
+   */
+  get stdout(): SubprocessReadableStream {
+    return piped(this.#stdout, "stdout").stream();
+  }
+
+  /**
+   * Its stderr. Nothing is read before it is asked for.
+   *
+   * @throws {TypeError} When it is not piped.
+   */
+  get stderr(): SubprocessReadableStream {
+    return piped(this.#stderr, "stderr").stream();
+  }
+
+  /**
+   * Waits for its end, and collects what it writes.
+   *
+   * @throws {TypeError} When a stream is being read already.
+   */
+  async output(): Promise<Deno.CommandOutput> {
+    for (const [name, pipe] of [["stdout", this.#stdout], ["stderr", this.#stderr]] as const) {
+      if (pipe?.locked) throw new TypeError(`Cannot collect output: '${name}' is locked`);
+    }
+    const [status, stdout, stderr] = await Promise.all([this.status, this.#stdout?.collect(), this.#stderr?.collect()]);
+    return commandOutput(status, stdout, stderr);
+  }
+
+  /**
+   * Sends it a signal. The kernel keeps from PID 1 of a pid namespace what it does not handle, except SIGKILL and SIGSTOP.
+   *
+   * @param signo The signal's name or number. @default {"SIGTERM"}
+   * @throws {TypeError} When there is no such signal, or the child has ended.
+   */
+  kill(signo: Deno.Signal | number = "SIGTERM"): void {
+    const number = signalNumber(signo);
+    if (this.#ended || !this.#termination.signal(number)) {
+      throw new TypeError("Child process has already terminated");
+    }
+  }
+
+  /** Keeps this program alive until the child has ended, which is so from the start. */
+  ref(): void {
+    reactor.reference(this.#interest, true);
+  }
+
+  /** Lets this program end before the child; the child then ends with it. */
+  unref(): void {
+    reactor.reference(this.#interest, false);
+  }
+
+  /** Ends it, with SIGTERM and after the grace with SIGKILL, and waits for that. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#termination.begin();
+    await this.status;
+  }
+}

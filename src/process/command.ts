@@ -1,0 +1,280 @@
+/**
+ * A command to be run in namespaces: the twin of Deno.Command.
+ *
+ * @module
+ */
+
+import { errnoName, errnoText } from "../abi/errno.ts";
+import { stepError } from "../errors.ts";
+import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
+import { reactor } from "../machine/reactor.ts";
+import { checkNames, id, type Settings, text } from "../options.ts";
+import { type ChildSettings, planChild } from "../plan/child.ts";
+import { mergeEnvironment } from "../plan/environment.ts";
+import type { Stdio } from "../plan/stdio.ts";
+import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
+import { collectSync } from "./streams.ts";
+import { Guard } from "./termination.ts";
+
+/** Options of a command: those of Deno.Command, with the same defaults, and {@linkcode argv0}. */
+export interface CommandOptions extends Omit<Deno.CommandOptions, "detached"> {
+  /** What the program is told that its own name is. @default {the command} */
+  argv0?: string;
+}
+
+const OPTION_NAMES = [
+  "args",
+  "cwd",
+  "clearEnv",
+  "env",
+  "uid",
+  "gid",
+  "signal",
+  "stdin",
+  "stdout",
+  "stderr",
+  "argv0",
+  "windowsRawArguments",
+] as const satisfies readonly (keyof CommandOptions)[];
+
+type StdioOption = "piped" | "inherit" | "null";
+type StdioOptions = readonly [stdin: StdioOption, stdout: StdioOption, stderr: StdioOption];
+
+const STDIO_NAMES = ["stdin", "stdout", "stderr"] as const;
+/** Deno.Command's defaults for `output()` and `outputSync()`. */
+const OUTPUT_STDIO: StdioOptions = ["null", "piped", "piped"];
+/** Deno.Command's defaults for `spawn()`. */
+const SPAWN_STDIO: StdioOptions = ["inherit", "inherit", "inherit"];
+
+/** Told every step that is executed, when {@linkcode Namespace.debug} is set. */
+export type Trace = (line: string) => void;
+
+/**
+ * A command that runs in namespaces of its own, with the interface of Deno.Command: what takes one of those takes this.
+ * `Namespace.command()` makes it.
+ */
+export class Command implements Deno.Command {
+  readonly #settings: Settings;
+  readonly #command: string | URL;
+  readonly #options: CommandOptions;
+  readonly #trace: () => Trace | undefined;
+
+  /** Not for users: `Namespace.command()` makes commands. */
+  constructor(settings: Settings, command: string | URL, options: CommandOptions, trace: () => Trace | undefined) {
+    this.#settings = settings;
+    this.#command = command;
+    this.#options = options;
+    this.#trace = trace;
+  }
+
+  /**
+   * Runs the command to its end and collects what it writes. By default stdin is null, stdout and stderr are piped.
+   *
+   * @returns How it ended, and what it wrote.
+   * @throws {TypeError} When an option is wrong.
+   * @throws {Deno.errors.NotFound} When inside there is no such command, or no such `cwd`.
+   * @throws {Deno.errors.PermissionDenied} When it may not be executed.
+   * @throws {NamespaceError} When the kernel refuses any other step.
+   */
+  output(): Promise<Deno.CommandOutput> {
+    refusePipedStdin(this.#options);
+    return this.#spawn(OUTPUT_STDIO).output();
+  }
+
+  /**
+   * Like {@linkcode output}, and nothing else in this program runs meanwhile. Signals keep their meaning: one that ends
+   * this process ends the command with it.
+   *
+   * @returns How it ended, and what it wrote.
+   * @throws {TypeError} When an option is wrong.
+   * @throws {Deno.errors.NotFound} When inside there is no such command, or no such `cwd`.
+   * @throws {Deno.errors.PermissionDenied} When it may not be executed.
+   * @throws {NamespaceError} When the kernel refuses any other step.
+   */
+  outputSync(): Deno.CommandOutput {
+    refusePipedStdin(this.#options);
+    const { spawned, pipes } = this.#start(OUTPUT_STDIO);
+    const { ending, stdout, stderr } = waitSync(spawned, pipes);
+    return commandOutput(commandStatus(ending), stdout, stderr);
+  }
+
+  /**
+   * Starts the command. By default stdin, stdout and stderr are this process's own.
+   *
+   * @returns The child, which has executed its program: whatever can fail before that is thrown here, and then nothing
+   * is left of it.
+   * @throws {TypeError} When an option is wrong.
+   * @throws {Deno.errors.NotFound} When inside there is no such command, or no such `cwd`.
+   * @throws {Deno.errors.PermissionDenied} When it may not be executed.
+   * @throws {NamespaceError} When the kernel refuses any other step.
+   */
+  spawn(): ChildProcess {
+    return this.#spawn(SPAWN_STDIO);
+  }
+
+  #spawn(defaults: StdioOptions): ChildProcess {
+    const { signal } = this.#options;
+    const { termChild, termGraceMs: graceMs } = this.#settings;
+    let guard: Guard | undefined;
+    try {
+      reactor.open();
+      if (termChild) guard = new Guard();
+      const { spawned, pipes } = this.#start(defaults);
+      return new ChildProcess(spawned, { pipes, guard, signal, graceMs });
+    } catch (error) {
+      guard?.release();
+      reactor.closeIfIdle();
+      throw error;
+    }
+  }
+
+  /** Clones the child. Of its pipes, this process then holds its own ends only. */
+  #start(defaults: StdioOptions): { spawned: Spawned; pipes: Pipes } {
+    const { program, stdio } = checkOptions(this.#command, this.#options, defaults);
+    const shim = library();
+    const ours: (number | undefined)[] = [];
+    const theirs: (number | undefined)[] = [];
+    try {
+      for (const [fd, option] of stdio.entries()) {
+        if (option !== "piped") continue;
+        const [read, write] = shim.pipe(fd === 0 ? 1 : 0);
+        ours[fd] = fd === 0 ? write : read;
+        theirs[fd] = fd === 0 ? read : write;
+      }
+      const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
+      const plan = planChild(this.#settings, { ...program, stdio: [stdin, stdout, stderr] }, shim.caller());
+      const spawned = shim.spawn(plan, this.#trace());
+      if ("step" in spawned) throw refusal(spawned, program);
+      return { spawned, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
+    } catch (error) {
+      for (const fd of ours) if (fd !== undefined) shim.close(fd);
+      throw error;
+    } finally {
+      for (const fd of theirs) if (fd !== undefined) shim.close(fd);
+    }
+  }
+}
+
+/** Waits in this thread for the child's end and for that of its output. */
+function waitSync(
+  { pidfd }: Spawned,
+  pipes: Pipes,
+): { ending: Ending; stdout: Uint8Array<ArrayBuffer> | undefined; stderr: Uint8Array<ArrayBuffer> | undefined } {
+  const shim = library();
+  try {
+    const [stdout, stderr] = collectSync([pipes.stdout, pipes.stderr]);
+    return { ending: shim.wait(pidfd), stdout, stderr };
+  } finally {
+    shim.close(pidfd);
+  }
+}
+
+function refusePipedStdin(options: CommandOptions): void {
+  if (options.stdin === "piped") {
+    throw new TypeError("Piped stdin is not supported for this function, use 'Deno.Command.spawn()' instead");
+  }
+}
+
+function checkOptions(
+  command: string | URL,
+  options: CommandOptions,
+  defaults: StdioOptions,
+): { program: Omit<ChildSettings, "stdio">; stdio: StdioOptions } {
+  checkNames(options, OPTION_NAMES, "");
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+    throw new TypeError(`Option "signal" must be an AbortSignal`);
+  }
+  options.signal?.throwIfAborted();
+  const stdio = STDIO_NAMES.map((name, fd) => stdioOption(options[name] ?? defaults[fd], name));
+  const callerCwd = currentFolder();
+  const cwd = options.cwd === undefined ? undefined : absolute(pathOf(options.cwd, "cwd"), callerCwd);
+  const inherited = options.clearEnv === true ? new Uint8Array() : library().environment();
+  return {
+    program: {
+      command: pathOf(command, "command"),
+      args: (options.args ?? []).map((argument, index) => text(String(argument), `args[${index}]`)),
+      argv0: options.argv0 === undefined ? undefined : text(options.argv0, "argv0"),
+      environment: mergeEnvironment(inherited, environmentChanges(options.env)),
+      cwd,
+      callerCwd,
+      uid: options.uid === undefined ? undefined : id(options.uid, "uid"),
+      gid: options.gid === undefined ? undefined : id(options.gid, "gid"),
+    },
+    stdio: stdio as unknown as StdioOptions,
+  };
+}
+
+function stdioOption(value: unknown, name: string): StdioOption {
+  if (value === "piped" || value === "inherit" || value === "null") return value;
+  throw new TypeError(`Option "${name}" must be "piped", "inherit" or "null": got ${JSON.stringify(value) ?? value}`);
+}
+
+function environmentChanges(env: Readonly<Record<string, string>> | undefined): ReadonlyMap<string, string> {
+  const changes = new Map<string, string>();
+  for (const [name, value] of Object.entries(env ?? {})) {
+    if (name === "" || name.includes("=")) {
+      throw new TypeError(`Option "env" has a name that cannot be: ${JSON.stringify(name)} is empty or has a "=" in it`);
+    }
+    changes.set(text(name, "env"), text(value, `env.${name}`));
+  }
+  return changes;
+}
+
+/** A path, or a file URL as a path. */
+function pathOf(value: string | URL, name: string): string {
+  if (!(value instanceof URL)) return text(value, name);
+  if (value.protocol !== "file:") throw new TypeError(`Option "${name}" must be a path or a file URL: got "${value.href}"`);
+  return text(decodeURIComponent(value.pathname), name);
+}
+
+function absolute(path: string, base: string | undefined): string {
+  return path.startsWith("/") || base === undefined ? path : `${base}/${path}`;
+}
+
+/** The folder that this process is in, where it still has a name. */
+function currentFolder(): string | undefined {
+  try {
+    return Deno.cwd();
+  } catch {
+    return undefined;
+  }
+}
+
+/** The error of a child that was refused a step: Deno.Command's own where that has one, with the details as its cause. */
+function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
+  const { step, errno } = executionRefused(refused);
+  const cause = stepError(step, errno);
+  const code = errnoName(errno);
+  if (step.call === "chdir" && step.option === "cwd") {
+    if (code === "ENOENT") return denoError(Deno.errors.NotFound, command, `No such cwd '${cwd}'`, cause);
+    if (code === "ENOTDIR") return denoError(Deno.errors.NotFound, command, `cwd is not a directory '${cwd}'`, cause);
+  }
+  if (step.call === "execve" && code === "ENOENT") {
+    const reason = command.includes("/") ? `${errnoText(errno)} (os error ${errno})` : "entity not found";
+    return denoError(Deno.errors.NotFound, command, reason, cause);
+  }
+  if (step.call === "execve" && code === "EACCES") {
+    return denoError(Deno.errors.PermissionDenied, command, `${errnoText(errno)} (os error ${errno})`, cause);
+  }
+  return cause;
+}
+
+/** As execvp(3): of all that was found in PATH, one that may not be executed says more than the last, that is not there. */
+function executionRefused(refused: Refused): Pick<Refused, "step" | "errno"> {
+  if (refused.step.call !== "execve" || errnoName(refused.errno) === "EACCES") return refused;
+  const index = refused.section.findIndex((step, index) => {
+    const result = refused.results[index];
+    return step.call === "execve" && result !== undefined && errnoName(-result) === "EACCES";
+  });
+  return index < 0 ? refused : { step: refused.section[index]!, errno: -refused.results[index]! };
+}
+
+function denoError(
+  Class: new (message: string, options: ErrorOptions) => Error,
+  command: string,
+  reason: string,
+  cause: Error & { code: string },
+): Error {
+  const error = new Class(`Failed to spawn '${command}': ${reason}`, { cause });
+  return Object.assign(error, { code: cause.code === "ENOTDIR" ? "ENOENT" : cause.code });
+}

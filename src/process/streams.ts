@@ -1,0 +1,189 @@
+/**
+ * The pipes of a child as web streams, and collected.
+ *
+ * @module
+ */
+
+import { errnoName, errnoNumber, errnoText } from "../abi/errno.ts";
+import { library } from "../machine/library.ts";
+import { EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../machine/reactor.ts";
+
+/** What a pipe holds, unless told otherwise: pipe(7). */
+const CHUNK_SIZE = 64 * 1024;
+/** A fast child must not keep everything else in this program from its turn. */
+const READS_IN_A_ROW_MAX = 16;
+/** Sizes cross to the shim in 32 bits. */
+const WRITE_MAX = 2 ** 30;
+
+const EAGAIN = errnoNumber("EAGAIN");
+const EPIPE = errnoNumber("EPIPE");
+
+/** The end of a pipe that this process reads, closed at its end or when it is given up. */
+export class PipeReader {
+  #fd: number | undefined;
+  readonly #interest: Interest;
+  #readsInARow = 0;
+
+  /** Takes over a descriptor that does not block. */
+  constructor(fd: number, interest: Interest) {
+    this.#fd = fd;
+    this.#interest = interest;
+  }
+
+  /** Reads what there is, once there is something; 0 at the end. */
+  async read(buffer: Uint8Array<ArrayBuffer>): Promise<number> {
+    while (true) {
+      if (this.#fd === undefined) return 0;
+      if (this.#readsInARow++ < READS_IN_A_ROW_MAX) {
+        const result = library().read(this.#fd, buffer);
+        if (result > 0) return result;
+        if (result !== -EAGAIN) {
+          this.close();
+          if (result === 0) return 0;
+          throw new Error(`Cannot read from a child: ${errnoText(-result)} (${errnoName(-result)})`);
+        }
+      }
+      this.#readsInARow = 0;
+      await reactor.ready(this.#fd, EPOLLIN, this.#interest);
+    }
+  }
+
+  /** Reads all that there is. */
+  async collect(): Promise<Uint8Array<ArrayBuffer>> {
+    const collected = new Collected();
+    while (true) {
+      const count = await this.read(collected.room());
+      if (count === 0) return collected.take();
+      collected.add(count);
+    }
+  }
+
+  /** Closes the descriptor; a read that waits gets 0. */
+  close(): void {
+    if (this.#fd === undefined) return;
+    const fd = this.#fd;
+    this.#fd = undefined;
+    reactor.forget(fd);
+    library().close(fd);
+  }
+}
+
+/** Bytes of which nobody knows how many there will be. */
+class Collected {
+  #bytes = new Uint8Array(CHUNK_SIZE);
+  #size = 0;
+
+  /** Where the next bytes are to go; never empty. */
+  room(): Uint8Array<ArrayBuffer> {
+    if (this.#size === this.#bytes.length) {
+      const larger = new Uint8Array(this.#size * 2);
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    return this.#bytes.subarray(this.#size);
+  }
+
+  add(count: number): void {
+    this.#size += count;
+  }
+
+  take(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.slice(0, this.#size);
+  }
+}
+
+/** Reads several pipes to their ends in this thread, side by side, and closes them. */
+export function collectSync(fds: readonly (number | undefined)[]): (Uint8Array<ArrayBuffer> | undefined)[] {
+  const shim = library();
+  const open = new Map(fds.flatMap((fd) => fd === undefined ? [] : [[fd, new Collected()] as const]));
+  const collected = new Map(open);
+  if (open.size === 0) return fds.map(() => undefined);
+  const epoll = shim.epollCreate();
+  try {
+    for (const fd of open.keys()) shim.epollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, fd);
+    while (open.size > 0) {
+      for (const { token: fd } of shim.poll(epoll, -1)) {
+        const into = open.get(fd)!;
+        const result = shim.read(fd, into.room());
+        if (result > 0) into.add(result);
+        else if (result !== -EAGAIN) {
+          open.delete(fd);
+          shim.close(fd);
+        }
+      }
+    }
+  } finally {
+    for (const fd of open.keys()) shim.close(fd);
+    shim.close(epoll);
+  }
+  return fds.map((fd) => fd === undefined ? undefined : collected.get(fd)!.take());
+}
+
+/** A child's stdout or stderr: the twin of Deno.SubprocessReadableStream. */
+export class SubprocessReadableStream extends ReadableStream<Uint8Array<ArrayBuffer>>
+  implements Deno.SubprocessReadableStream {
+  /** Takes over a pipe. Nothing is read before it is asked for, so a child that writes too much waits. */
+  constructor(pipe: PipeReader) {
+    super({
+      type: "bytes",
+      autoAllocateChunkSize: CHUNK_SIZE,
+      async pull(controller) {
+        const request = (controller as ReadableByteStreamController).byobRequest!;
+        const view = request.view!;
+        const count = await pipe.read(new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength));
+        if (count === 0) controller.close();
+        request.respond(count);
+      },
+      cancel: () => pipe.close(),
+    });
+  }
+
+  /** Reads all of it as an ArrayBuffer. */
+  async arrayBuffer(): Promise<ArrayBuffer> {
+    return (await this.bytes()).buffer;
+  }
+
+  /** Reads all of it as bytes. */
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return new Response(this).bytes();
+  }
+
+  /** Reads all of it as JSON. */
+  // deno-lint-ignore no-explicit-any -- as the standard's own Body.json() does.
+  json(): Promise<any> {
+    return new Response(this).json();
+  }
+
+  /** Reads all of it as UTF-8 text. */
+  text(): Promise<string> {
+    return new Response(this).text();
+  }
+}
+
+/** A child's stdin, as a stream whose writes resolve when the pipe has taken all of them. */
+export function pipeWriter(fd: number, interest: Interest): WritableStream<Uint8Array> {
+  const close = () => {
+    reactor.forget(fd);
+    library().close(fd);
+  };
+  return new WritableStream<Uint8Array>({
+    async write(chunk, controller) {
+      for (let at = 0; at < chunk.length;) {
+        const result = library().write(fd, chunk.subarray(at, at + WRITE_MAX) as Uint8Array<ArrayBuffer>);
+        if (result >= 0) {
+          at += result;
+        } else if (result === -EAGAIN) {
+          await reactor.ready(fd, EPOLLOUT, interest);
+          if (controller.signal.aborted) throw controller.signal.reason;
+        } else {
+          close();
+          throw result === -EPIPE
+            ? new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`)
+            : new Error(`Cannot write to a child: ${errnoText(-result)} (${errnoName(-result)})`);
+        }
+      }
+    },
+    close,
+    abort: close,
+  });
+}
