@@ -13,14 +13,7 @@
 
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
-export type {
-  IdMapping,
-  NamespaceOptions,
-  TimeOffsets,
-  TmpOptions,
-  UserIds,
-  UserMaps,
-} from "./src/options.ts";
+export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export { Command, type CommandOptions } from "./src/process/command.ts";
 export { SubprocessReadableStream } from "./src/process/streams.ts";

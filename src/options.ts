@@ -218,11 +218,17 @@ export function validate(options: NamespaceOptions = {}): Settings {
   }
 
   const namespaces = new Map<NamespaceKind, keyof NamespaceOptions>();
-  const want = (kind: NamespaceKind, main: keyof NamespaceOptions, wanted: Partial<Record<keyof NamespaceOptions, boolean>>) => {
+  const want = (
+    kind: NamespaceKind,
+    main: keyof NamespaceOptions,
+    wanted: Partial<Record<keyof NamespaceOptions, boolean>>,
+  ) => {
     const own = flagOf(options[main]);
     const asked = (Object.keys(wanted) as (keyof NamespaceOptions)[]).find((name) => wanted[name]);
     if (own === false && asked !== undefined) {
-      throw new TypeError(`Options "${asked}" and "${main}: false" contradict each other: "${asked}" implies "${main}"`);
+      throw new TypeError(
+        `Options "${asked}" and "${main}: false" contradict each other: "${asked}" implies "${main}"`,
+      );
     }
     if (own === true) namespaces.set(kind, main);
     else if (asked !== undefined) namespaces.set(kind, asked);
@@ -259,10 +265,14 @@ function flagOf(value: unknown): boolean | undefined {
 
 function tmpSettings(value: NamespaceOptions["privateTmp"]): TmpSettings | undefined {
   if (value === undefined || value === false) return undefined;
-  const given: TmpOptions = value === true ? {} : object(value, "privateTmp", `true, false or an object such as { size: "16m" }`);
+  const given: TmpOptions = value === true
+    ? {}
+    : object(value, "privateTmp", `true, false or an object such as { size: "16m" }`);
   checkNames(given, ["size", "mode", "nrInodes", "uid", "gid", "huge"], "privateTmp.");
   const settings: [string, string][] = [["mode", octal(given.mode ?? 0o1777, "privateTmp.mode")]];
-  if (given.size !== undefined) settings.push(["size", amount(given.size, "privateTmp.size", /^[1-9]\d*[kmg%]?$/i, `"16m" or "10%"`)]);
+  if (given.size !== undefined) {
+    settings.push(["size", amount(given.size, "privateTmp.size", /^[1-9]\d*[kmg%]?$/i, `"16m" or "10%"`)]);
+  }
   if (given.nrInodes !== undefined) {
     settings.push(["nr_inodes", amount(given.nrInodes, "privateTmp.nrInodes", /^[1-9]\d*[kmg]?$/i, `"10k"`)]);
   }
@@ -283,7 +293,9 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
   if ("uidMap" in given || "gidMap" in given) {
     const name = "uid" in given ? "uid" : "gid";
     if (name in given) {
-      throw new TypeError(`Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`);
+      throw new TypeError(
+        `Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`,
+      );
     }
     return { uidMap: idMap(given.uidMap, "privateUser.uidMap"), gidMap: idMap(given.gidMap, "privateUser.gidMap") };
   }
@@ -298,7 +310,11 @@ function idMap(value: unknown, name: string): readonly IdRange[] {
     throw new RangeError(`Option "${name}" must have 1 to ${ID_MAPPINGS_MAX} entries: got ${value.length}`);
   }
   const map = value.map((entry: unknown, index): IdRange => {
-    const given: Partial<IdMapping> = object(entry, `${name}[${index}]`, "an object such as { inside: 0, outside: 1000 }");
+    const given: Partial<IdMapping> = object(
+      entry,
+      `${name}[${index}]`,
+      "an object such as { inside: 0, outside: 1000 }",
+    );
     checkNames(given, ["inside", "outside", "count"], `${name}[${index}].`);
     const inside = id(given.inside, `${name}[${index}].inside`);
     const outside = id(given.outside, `${name}[${index}].outside`);
@@ -319,7 +335,9 @@ function idMap(value: unknown, name: string): readonly IdRange[] {
 
 function timeSettings(value: NamespaceOptions["privateTime"]): TimeSettings | undefined {
   if (value === undefined || value === false) return undefined;
-  const given: TimeOffsets = value === true ? {} : object(value, "privateTime", "true, false or an object such as { boottime: 3600 }");
+  const given: TimeOffsets = value === true
+    ? {}
+    : object(value, "privateTime", "true, false or an object such as { boottime: 3600 }");
   checkNames(given, ["monotonic", "boottime"], "privateTime.");
   return {
     monotonic: clockOffset(given.monotonic ?? 0, "privateTime.monotonic"),
@@ -330,7 +348,9 @@ function timeSettings(value: NamespaceOptions["privateTime"]): TimeSettings | un
 function clockOffset(value: unknown, name: string): { seconds: number; nanoseconds: number } {
   if (typeof value !== "number") throw wrongType(name, "a number of seconds", value);
   if (!(Math.abs(value) <= CLOCK_OFFSET_MAX)) {
-    throw new RangeError(`Option "${name}" must be between -${CLOCK_OFFSET_MAX} and ${CLOCK_OFFSET_MAX} seconds: got ${value}`);
+    throw new RangeError(
+      `Option "${name}" must be between -${CLOCK_OFFSET_MAX} and ${CLOCK_OFFSET_MAX} seconds: got ${value}`,
+    );
   }
   const seconds = Math.floor(value);
   const nanoseconds = Math.round((value - seconds) * 1e9);
@@ -364,7 +384,9 @@ export function checkNames(given: object, known: readonly string[], prefix: stri
  */
 export function text(value: unknown, name: string): string {
   if (typeof value !== "string") throw wrongType(name, "a string", value);
-  if (value.includes("\0")) throw new TypeError(`Option "${name}" must not contain a NUL character: got ${shown(value)}`);
+  if (value.includes("\0")) {
+    throw new TypeError(`Option "${name}" must not contain a NUL character: got ${shown(value)}`);
+  }
   return value;
 }
 
@@ -399,28 +421,40 @@ function optionalUtsName(value: unknown, name: string): string | undefined {
     throw new RangeError(`Option "${name}" must be 1 to ${UTS_NAME_MAX} characters long: got ${given.length}`);
   }
   if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(given)) {
-    throw new RangeError(`Option "${name}" must be letters, digits, "-" and ".", each part beginning and ending with a letter or digit: got ${shown(given)}`);
+    throw new RangeError(
+      `Option "${name}" must be letters, digits, "-" and ".", each part beginning and ending with a letter or digit: got ${
+        shown(given)
+      }`,
+    );
   }
   return given;
 }
 
 function octal(value: unknown, name: string): string {
   if (typeof value === "string" && /^0?[0-7]{1,4}$/.test(value)) return value;
-  if (typeof value === "string") throw new RangeError(`Option "${name}" must be one to four octal digits such as "1777": got ${shown(value)}`);
+  if (typeof value === "string") {
+    throw new RangeError(`Option "${name}" must be one to four octal digits such as "1777": got ${shown(value)}`);
+  }
   return integer(value, name, 0, 0o7777, "permissions, such as 0o1777").toString(8);
 }
 
 function amount(value: unknown, name: string, pattern: RegExp, example: string): string {
   if (typeof value === "number") return String(integer(value, name, 1, Number.MAX_SAFE_INTEGER, "an amount"));
   if (typeof value !== "string") throw wrongType(name, `a number or a string such as ${example}`, value);
-  if (!pattern.test(value)) throw new RangeError(`Option "${name}" must be a positive number or a string such as ${example}: got ${shown(value)}`);
+  if (!pattern.test(value)) {
+    throw new RangeError(
+      `Option "${name}" must be a positive number or a string such as ${example}: got ${shown(value)}`,
+    );
+  }
   return value;
 }
 
 function oneOf<T extends string>(value: unknown, name: string, known: readonly T[]): T {
   const found = known.find((one) => one === value);
   if (found !== undefined) return found;
-  throw new TypeError(`Option "${name}" must be one of ${known.map((one) => `"${one}"`).join(", ")}: got ${shown(value)}`);
+  throw new TypeError(
+    `Option "${name}" must be one of ${known.map((one) => `"${one}"`).join(", ")}: got ${shown(value)}`,
+  );
 }
 
 // deno-lint-ignore no-explicit-any -- what is inside is checked name by name.

@@ -204,7 +204,11 @@ export class Library {
     const name = new TextEncoder().encode("sys-linux-namespace\0");
     let fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (fd < 0) fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0) throw new Deno.errors.NotSupported("Cannot load the shim: memfd_create(2) is refused, by a seccomp filter perhaps");
+    if (fd < 0) {
+      throw new Deno.errors.NotSupported(
+        "Cannot load the shim: memfd_create(2) is refused, by a seccomp filter perhaps",
+      );
+    }
     const bytes = Uint8Array.fromBase64(LIBRARIES[ARCHITECTURE]);
     if (Number(write(fd, bytes, BigInt(bytes.length))) !== bytes.length) {
       throw new Deno.errors.WriteZero("Cannot load the shim: there is no memory for it");
@@ -228,7 +232,9 @@ export class Library {
       event: EVENT_WORDS * 4,
     };
     const different = ABI.filter((name, index) => theirs[index] !== ours[name]);
-    if (different.length > 0) throw new Error(`Cannot use the shim: its ${different.join(", ")} differ; run "deno task build"`);
+    if (different.length > 0) {
+      throw new Error(`Cannot use the shim: its ${different.join(", ")} differ; run "deno task build"`);
+    }
   }
 
   /**
@@ -258,7 +264,12 @@ export class Library {
       case "parent":
         return { step: plan.parent[index]!, errno, section: plan.parent, results };
       case "child":
-        return { step: plan.child[index] ?? plan.child.at(-1)!, errno, section: plan.child, results: results.slice(plan.parent.length) };
+        return {
+          step: plan.child[index] ?? plan.child.at(-1)!,
+          errno,
+          section: plan.child,
+          results: results.slice(plan.parent.length),
+        };
       case "memory":
         throw new Deno.errors.Busy(`Cannot get memory for a child: ${errnoText(errno)} (${errnoName(errno)})`);
       default:
@@ -267,7 +278,10 @@ export class Library {
   }
 
   /** Executes steps in the calling thread, and says which was refused, or what they returned. */
-  execute(steps: readonly Step[], trace?: (line: string) => void): Refused | { readonly results: readonly (number | undefined)[] } {
+  execute(
+    steps: readonly Step[],
+    trace?: (line: string) => void,
+  ): Refused | { readonly results: readonly (number | undefined)[] } {
     const plan: Plan = { cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: steps };
     const { report, results } = this.#run("ns_execute", encode(plan, ARCHITECTURE), steps.length);
     const [, , stage, index, errno] = report as unknown as [number, number, number, number, number];
@@ -292,7 +306,12 @@ export class Library {
   /** Who the calling process is at this moment. */
   caller(): Caller {
     // capget(2): the header asks for version 3 of the calling thread; of the answer, the first word is the effective set.
-    const plan = this.#callerPlan ??= encode({ cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: CALLER_STEPS }, ARCHITECTURE);
+    const plan = this.#callerPlan ??= encode({
+      cloneFlags: { value: 0, name: "0" },
+      cloneOption: undefined,
+      parent: [],
+      child: CALLER_STEPS,
+    }, ARCHITECTURE);
     const { results } = this.#run("ns_execute", plan, CALLER_STEPS.length);
     const effective = new DataView(plan.buffer).getUint32(plan.length - CAPABILITY_DATA_SIZE, true);
     return { uid: results[0]!, gid: results[1]!, capabilities: capabilitiesOf(effective) };
@@ -345,7 +364,9 @@ export class Library {
   /** An epoll instance, close-on-exec. */
   epollCreate(): number {
     const result = this.#shim.ns_epoll_create();
-    if (result < 0) throw new Deno.errors.Busy(`Cannot make an epoll instance: ${errnoText(-result)} (${errnoName(-result)})`);
+    if (result < 0) {
+      throw new Deno.errors.Busy(`Cannot make an epoll instance: ${errnoText(-result)} (${errnoName(-result)})`);
+    }
     return result;
   }
 
@@ -405,7 +426,11 @@ function readEnding(words: Int32Array, at: number): Ending | undefined {
   return code === CLD_EXITED ? { code: value } : { signal: value };
 }
 
-function traceSteps(trace: (line: string) => void, steps: readonly Step[], results: readonly (number | undefined)[]): void {
+function traceSteps(
+  trace: (line: string) => void,
+  steps: readonly Step[],
+  results: readonly (number | undefined)[],
+): void {
   for (const [index, step] of steps.entries()) {
     const result = results[index];
     if (result !== undefined) trace(`${describeCall(step)} ${describeResult(result)}`);

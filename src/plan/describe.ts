@@ -32,7 +32,9 @@ function describeArgument(argument: Argument): string {
 }
 
 function describeStrings({ strings }: Strings): string {
-  if (strings instanceof Uint8Array) return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
+  if (strings instanceof Uint8Array) {
+    return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
+  }
   const shown = strings.slice(0, 8).map(quoted);
   return `[${shown.join(", ")}${strings.length > shown.length ? ", …" : ""}]`;
 }

@@ -11,7 +11,9 @@ export function changeIds(uid: number | undefined, gid: number | undefined, canS
   const steps: Step[] = [];
   if (uid === undefined && gid === undefined) return steps;
   const option = uid === undefined ? "gid" : "uid";
-  if (canSetGroups) steps.push({ call: "setgroups", args: [0, null], what: "give up the supplementary groups", option });
+  if (canSetGroups) {
+    steps.push({ call: "setgroups", args: [0, null], what: "give up the supplementary groups", option });
+  }
   if (gid !== undefined) {
     steps.push({ call: "setresgid", args: [gid, gid, gid], what: `become group ${gid}`, option: "gid" });
   }

@@ -25,7 +25,13 @@ export function makePrivate(option: string | undefined): Step {
 export function mountTmp(tmp: TmpSettings): Step {
   return {
     call: "mount",
-    args: ["tmpfs", "/tmp", "tmpfs", flags(MS_NOSUID | MS_NODEV, MOUNT_FLAG_NAMES), tmp.map(([key, value]) => `${key}=${value}`).join(",")],
+    args: [
+      "tmpfs",
+      "/tmp",
+      "tmpfs",
+      flags(MS_NOSUID | MS_NODEV, MOUNT_FLAG_NAMES),
+      tmp.map(([key, value]) => `${key}=${value}`).join(","),
+    ],
     what: `mount tmpfs at "/tmp"`,
     option: "privateTmp",
   };

@@ -16,14 +16,25 @@ const NAMES = ["stdin", "stdout", "stderr"] as const;
 export function connectStdio(stdio: readonly [Stdio, Stdio, Stdio]): readonly Step[] {
   const steps: Step[] = [];
   // Not close-on-exec: where the parent has one of 0 to 2 closed, this may get just that number.
-  const devNull: Step = { call: "openat", args: [AT_FDCWD, "/dev/null", O_RDWR], what: "open /dev/null", option: "stdin" };
+  const devNull: Step = {
+    call: "openat",
+    args: [AT_FDCWD, "/dev/null", O_RDWR],
+    what: "open /dev/null",
+    option: "stdin",
+  };
   if (stdio.includes("null")) steps.push(devNull);
   for (const [fd, from] of stdio.entries()) {
     if (from === "inherit") continue;
     const option = NAMES[fd];
     if (from === "null") {
       const tolerate = [["EINVAL", 0]] as const; // dup3(2): both are the same, so it is in place.
-      steps.push({ call: "dup3", args: [{ resultOf: devNull }, fd, 0], what: `make /dev/null ${option}`, option, tolerate });
+      steps.push({
+        call: "dup3",
+        args: [{ resultOf: devNull }, fd, 0],
+        what: `make /dev/null ${option}`,
+        option,
+        tolerate,
+      });
     } else {
       steps.push({ call: "dup3", args: [from, fd, 0], what: `connect ${option}`, option });
     }

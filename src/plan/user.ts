@@ -17,7 +17,10 @@ export function userMaps(
   caller: Caller,
 ): { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] } {
   if ("uidMap" in user) return user;
-  const own = (inside: number | "self", outside: number) => [{ inside: inside === "self" ? outside : inside, outside, count: 1 }];
+  const own = (
+    inside: number | "self",
+    outside: number,
+  ) => [{ inside: inside === "self" ? outside : inside, outside, count: 1 }];
   return { uidMap: own(user.ids.uid, caller.uid), gidMap: own(user.ids.gid, caller.gid) };
 }
 
@@ -64,5 +67,6 @@ function mapText(map: readonly IdRange[]): string {
 }
 
 function mapWords(map: readonly IdRange[]): string {
-  return map.map(({ inside, outside, count }) => `${inside} to ${outside}${count === 1 ? "" : `, ${count} of them`}`).join("; ");
+  return map.map(({ inside, outside, count }) => `${inside} to ${outside}${count === 1 ? "" : `, ${count} of them`}`)
+    .join("; ");
 }

@@ -10,7 +10,12 @@ import type { Step } from "./step.ts";
 export function setNames(hostname: string | undefined, domainname: string | undefined): readonly Step[] {
   const steps: Step[] = [];
   if (hostname !== undefined) {
-    steps.push({ call: "sethostname", args: [hostname, hostname.length], what: `set the hostname to "${hostname}"`, option: "hostname" });
+    steps.push({
+      call: "sethostname",
+      args: [hostname, hostname.length],
+      what: `set the hostname to "${hostname}"`,
+      option: "hostname",
+    });
   }
   if (domainname !== undefined) {
     steps.push({

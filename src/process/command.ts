@@ -213,7 +213,9 @@ function environmentChanges(env: Readonly<Record<string, string>> | undefined): 
   const changes = new Map<string, string>();
   for (const [name, value] of Object.entries(env ?? {})) {
     if (name === "" || name.includes("=")) {
-      throw new TypeError(`Option "env" has a name that cannot be: ${JSON.stringify(name)} is empty or has a "=" in it`);
+      throw new TypeError(
+        `Option "env" has a name that cannot be: ${JSON.stringify(name)} is empty or has a "=" in it`,
+      );
     }
     changes.set(text(name, "env"), text(value, `env.${name}`));
   }
@@ -223,7 +225,9 @@ function environmentChanges(env: Readonly<Record<string, string>> | undefined): 
 /** A path, or a file URL as a path. */
 function pathOf(value: string | URL, name: string): string {
   if (!(value instanceof URL)) return text(value, name);
-  if (value.protocol !== "file:") throw new TypeError(`Option "${name}" must be a path or a file URL: got "${value.href}"`);
+  if (value.protocol !== "file:") {
+    throw new TypeError(`Option "${name}" must be a path or a file URL: got "${value.href}"`);
+  }
   return text(decodeURIComponent(value.pathname), name);
 }
 
