@@ -50,7 +50,7 @@ pub const Report = extern struct {
 const stack_size = 16 * 1024;
 const page_size = 4096;
 
-/// One mapping for each spawn: this, the results, the copy of the plan, and the child's stack above them.
+/// In a mapping that one spawn has to itself: this, the results, the copy of the plan, and the child's stack above them.
 const Shared = struct {
     plan: Plan,
     results: []i64,
@@ -110,13 +110,7 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
 fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
     const results_at = std.mem.alignForward(usize, @sizeOf(Shared), 64);
     const plan_at = results_at + results_len * @sizeOf(i64);
-    const size = std.mem.alignForward(usize, plan_at + bytes.len, page_size) + stack_size;
-    const address = linux.mmap(null, size, .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0);
-    if (linux.errno(address) != .SUCCESS) {
-        fail(report, .memory, 0, @intFromEnum(linux.errno(address)));
-        return null;
-    }
-    const mapping = @as([*]align(page_size) u8, @ptrFromInt(address))[0..size];
+    const mapping = takeMapping(std.mem.alignForward(usize, plan_at + bytes.len, page_size) + stack_size, report) orelse return null;
     const copy: []align(8) u8 = @alignCast(mapping[plan_at..][0..bytes.len]);
     @memcpy(copy, bytes);
     const shared: *Shared = @ptrCast(mapping.ptr);
@@ -130,13 +124,13 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
     };
     shared.plan = plan_zig.open(copy, kernel_linux.architecture) catch |refusal| {
         fail(report, .plan, 0, @intFromError(refusal));
-        _ = linux.munmap(mapping.ptr, mapping.len);
+        giveMapping(mapping);
         return null;
     };
     const step_count = shared.plan.parent.len + shared.plan.child.len;
     if (shared.plan.child.len == 0 or step_count > results_len) {
         fail(report, .plan, 0, 0);
-        _ = linux.munmap(mapping.ptr, mapping.len);
+        giveMapping(mapping);
         return null;
     }
     for (shared.results) |*result| result.* = plan_zig.not_run;
@@ -145,7 +139,30 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
 
 fn unmap(shared: *Shared, results: []i64) void {
     @memcpy(results, shared.results);
-    const mapping = shared.mapping;
+    giveMapping(shared.mapping);
+}
+
+/// A mapping that waits for the next spawn: mapping, faulting in and unmapping costs more than all else in here.
+var spare: ?[*]align(page_size) u8 = null;
+const spare_size = 64 * 1024;
+
+fn takeMapping(size: usize, report: *Report) ?[]align(page_size) u8 {
+    if (size <= spare_size) {
+        if (@atomicRmw(?[*]align(page_size) u8, &spare, .Xchg, null, .acquire)) |mapping| return mapping[0..spare_size];
+    }
+    const length = @max(size, spare_size);
+    const address = linux.mmap(null, length, .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0);
+    if (linux.errno(address) != .SUCCESS) {
+        fail(report, .memory, 0, @intFromEnum(linux.errno(address)));
+        return null;
+    }
+    return @as([*]align(page_size) u8, @ptrFromInt(address))[0..length];
+}
+
+fn giveMapping(mapping: []align(page_size) u8) void {
+    if (mapping.len == spare_size) {
+        if (@cmpxchgStrong(?[*]align(page_size) u8, &spare, null, mapping.ptr, .release, .monotonic) == null) return;
+    }
     const result = linux.munmap(mapping.ptr, mapping.len);
     assert(linux.errno(result) == .SUCCESS);
 }

@@ -23,6 +23,7 @@ const NUMBERS = {
   getegid: [108, 177],
   geteuid: [107, 175],
   ioctl: [16, 29],
+  kill: [62, 129],
   mount: [165, 40],
   openat: [257, 56],
   prctl: [157, 167],

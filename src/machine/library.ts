@@ -137,6 +137,7 @@ const MFD_CLOEXEC = 1;
 /** Since Linux 6.3. It is about execve, not about loading; and vm.memfd_noexec=2 refuses a memfd without it. */
 const MFD_NOEXEC_SEAL = 8;
 
+const WNOHANG = 1;
 const CLD_EXITED = 1;
 
 /** A child that was cloned and has executed its program. */
@@ -182,9 +183,14 @@ export class Library {
   readonly #shim: Deno.DynamicLibrary<typeof symbols>["symbols"];
   /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
   readonly #environ: Deno.PointerValue;
-  #environment = new Uint8Array(8192);
+  #buffer = new Uint8Array(8192);
+  #environment: Uint8Array = new Uint8Array();
+  readonly #report = new Int32Array(REPORT_WORDS);
+  #results = new BigInt64Array(64);
   readonly #events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
+  readonly #status = new Int32Array(STATUS_WORDS);
   #callerPlan: Uint8Array<ArrayBuffer> | undefined;
+  #lastCaller: { uid: number; gid: number; effective: number; caller: Caller } | undefined;
 
   /**
    * Loads the shim.
@@ -243,9 +249,13 @@ export class Library {
    * @param trace Is told every step that was executed, and its result.
    */
   spawn(plan: Plan, trace?: (line: string) => void): Spawned | Refused {
-    const steps = [...plan.parent, ...plan.child];
-    const { report, results } = this.#run("ns_spawn", encode(plan, ARCHITECTURE), steps.length);
-    const [pid, pidfd, stage, index, errno] = report as unknown as [number, number, number, number, number];
+    const { parent, child } = plan;
+    const count = parent.length + child.length;
+    const report = this.#run("ns_spawn", encode(plan, ARCHITECTURE), count);
+    const pid = report[0]!, pidfd = report[1]!, stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
+    if (stage === "none" && trace === undefined) return { pid, pidfd };
+
+    const results = this.#takeResults(count);
     const clone: Step = {
       call: "clone",
       args: [plan.cloneFlags],
@@ -253,23 +263,17 @@ export class Library {
       option: plan.cloneOption,
     };
     if (trace !== undefined) {
-      const cloned = STAGES[stage] === "clone" ? -errno : pid;
-      traceSteps(trace, [clone, ...steps], [cloned, ...results]);
+      traceSteps(trace, [clone, ...parent, ...child], [stage === "clone" ? -errno : pid, ...results]);
     }
-    switch (STAGES[stage]) {
+    switch (stage) {
       case "none":
         return { pid, pidfd };
       case "clone":
         return { step: clone, errno, section: [clone], results: [-errno] };
       case "parent":
-        return { step: plan.parent[index]!, errno, section: plan.parent, results };
+        return { step: parent[index]!, errno, section: parent, results };
       case "child":
-        return {
-          step: plan.child[index] ?? plan.child.at(-1)!,
-          errno,
-          section: plan.child,
-          results: results.slice(plan.parent.length),
-        };
+        return { step: child[index] ?? child.at(-1)!, errno, section: child, results: results.slice(parent.length) };
       case "memory":
         throw new Deno.errors.Busy(`Cannot get memory for a child: ${errnoText(errno)} (${errnoName(errno)})`);
       default:
@@ -283,60 +287,79 @@ export class Library {
     trace?: (line: string) => void,
   ): Refused | { readonly results: readonly (number | undefined)[] } {
     const plan: Plan = { cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: steps };
-    const { report, results } = this.#run("ns_execute", encode(plan, ARCHITECTURE), steps.length);
-    const [, , stage, index, errno] = report as unknown as [number, number, number, number, number];
+    const report = this.#run("ns_execute", encode(plan, ARCHITECTURE), steps.length);
+    const stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
+    const results = this.#takeResults(steps.length);
     if (trace !== undefined) traceSteps(trace, steps, results);
-    if (STAGES[stage] === "none") return { results };
-    if (STAGES[stage] !== "child") throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);
+    if (stage === "none") return { results };
+    if (stage !== "child") throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);
     return { step: steps[index]!, errno, section: steps, results };
   }
 
-  #run(
-    how: "ns_spawn" | "ns_execute",
-    bytes: Uint8Array<ArrayBuffer>,
-    stepCount: number,
-  ): { report: Int32Array; results: (number | undefined)[] } {
-    const report = new Int32Array(REPORT_WORDS);
-    const raw = new BigInt64Array(stepCount);
-    this.#shim[how](bytes, bytes.length, report, raw, raw.length);
-    const results = Array.from(raw, (value) => value === NOT_RUN ? undefined : Number(value));
-    return { report, results };
+  #run(how: "ns_spawn" | "ns_execute", bytes: Uint8Array<ArrayBuffer>, stepCount: number): Int32Array {
+    if (this.#results.length < stepCount) this.#results = new BigInt64Array(stepCount * 2);
+    this.#shim[how](bytes, bytes.length, this.#report, this.#results, stepCount);
+    return this.#report;
+  }
+
+  /** What the steps of the last run returned. */
+  #takeResults(stepCount: number): (number | undefined)[] {
+    return Array.from(this.#results.subarray(0, stepCount), (value) => value === NOT_RUN ? undefined : Number(value));
   }
 
   /** Who the calling process is at this moment. */
   caller(): Caller {
     // capget(2): the header asks for version 3 of the calling thread; of the answer, the first word is the effective set.
-    const plan = this.#callerPlan ??= encode({
-      cloneFlags: { value: 0, name: "0" },
-      cloneOption: undefined,
-      parent: [],
-      child: CALLER_STEPS,
-    }, ARCHITECTURE);
-    const { results } = this.#run("ns_execute", plan, CALLER_STEPS.length);
+    const plan = this.#callerPlan ??= encode(CALLER_PLAN, ARCHITECTURE);
+    this.#run("ns_execute", plan, CALLER_PLAN.child.length);
+    const uid = Number(this.#results[0]), gid = Number(this.#results[1]);
     const effective = new DataView(plan.buffer).getUint32(plan.length - CAPABILITY_DATA_SIZE, true);
-    return { uid: results[0]!, gid: results[1]!, capabilities: capabilitiesOf(effective) };
+    const before = this.#lastCaller;
+    if (before?.uid === uid && before.gid === gid && before.effective === effective) return before.caller;
+    const caller = { uid, gid, capabilities: capabilitiesOf(effective) };
+    this.#lastCaller = { uid, gid, effective, caller };
+    return caller;
   }
 
-  /** The environment of this process: strings that end with a NUL, one after the other. */
+  /**
+   * The environment of this process: strings that end with a NUL, one after the other. The same array as before, where
+   * nothing has changed.
+   */
   environment(): Uint8Array {
     while (true) {
-      const size = this.#shim.ns_environment(this.#environ, this.#environment, this.#environment.length);
-      if (size <= this.#environment.length) return this.#environment.subarray(0, size);
-      this.#environment = new Uint8Array(size * 2);
+      const size = this.#shim.ns_environment(this.#environ, this.#buffer, this.#buffer.length);
+      if (size <= this.#buffer.length) {
+        const now = this.#buffer.subarray(0, size);
+        return this.#environment = isSame(now, this.#environment) ? this.#environment : now.slice();
+      }
+      this.#buffer = new Uint8Array(size * 2);
     }
   }
 
   /** Waits for a child to end, and takes its ending. */
   wait(pidfd: number): Ending {
-    const status = new Int32Array(STATUS_WORDS);
-    const result = this.#shim.ns_wait(pidfd, 0, status);
-    if (result < 0) throw new Error(`Cannot wait for a child: ${errnoText(-result)} (${errnoName(-result)})`);
-    return readEnding(status, 0)!;
+    return this.#wait(pidfd, 0)!;
+  }
+
+  /** Takes the ending of a child that has ended. */
+  tryWait(pidfd: number): Ending | undefined {
+    return this.#wait(pidfd, WNOHANG);
+  }
+
+  #wait(pidfd: number, options: number): Ending | undefined {
+    const result = this.#shim.ns_wait(pidfd, options, this.#status);
+    if (result < 0) this.#status[0] = result;
+    return readEnding(this.#status, 0);
   }
 
   /** Sends a signal to a child; its result is -ESRCH when it has ended. */
   signal(pidfd: number, number: number): number {
     return this.#shim.ns_signal(pidfd, number);
+  }
+
+  /** Sends a signal to this process itself. */
+  raise(number: number): void {
+    this.execute([{ call: "kill", args: [Deno.pid, number], what: "signal this process" }]);
   }
 
   /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write) does not block. */
@@ -400,15 +423,26 @@ const NOT_RUN = -(2n ** 63n);
 const CAPABILITY_DATA_SIZE = 24;
 const CAPABILITY_HEADER = new Uint8Array(new Uint32Array([0x20080522, 0]).buffer);
 /** The answer is read at the end of the plan: it must be the last of the data. */
-const CALLER_STEPS: readonly Step[] = [
-  { call: "geteuid", args: [], what: "ask for the user id" },
-  { call: "getegid", args: [], what: "ask for the group id" },
-  {
-    call: "capget",
-    args: [{ bytes: CAPABILITY_HEADER, name: "{v3}" }, { bytes: new Uint8Array(CAPABILITY_DATA_SIZE), name: "data" }],
-    what: "ask for the capabilities",
-  },
-];
+const CALLER_PLAN: Plan = {
+  cloneFlags: { value: 0, name: "0" },
+  cloneOption: undefined,
+  parent: [],
+  child: [
+    { call: "geteuid", args: [], what: "ask for the user id" },
+    { call: "getegid", args: [], what: "ask for the group id" },
+    {
+      call: "capget",
+      args: [{ bytes: CAPABILITY_HEADER, name: "{v3}" }, { bytes: new Uint8Array(CAPABILITY_DATA_SIZE), name: "data" }],
+      what: "ask for the capabilities",
+    },
+  ],
+};
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
+}
 
 function readEvents(words: Int32Array, count: number): Event[] {
   if (count < 0) throw new Error(`Cannot wait for events: ${errnoText(-count)} (${errnoName(-count)})`);

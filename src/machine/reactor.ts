@@ -1,11 +1,17 @@
 /**
- * Waits for descriptors and children without blocking JavaScript: one epoll instance, watched from another thread by
- * one call at a time, whatever the number of children.
+ * Waits for descriptors and children without blocking JavaScript.
+ *
+ * Descriptors: one epoll instance, watched from another thread by one call at a time, whatever their number.
+ *
+ * Children: SIGCHLD, which Deno hands to JavaScript without that detour through another thread (60 µs), and a slow timer,
+ * which keeps the program alive and would find what no signal told. In a Worker they are watched like descriptors: when
+ * a Worker is terminated its children are killed, and the thread that watches is all that is left to reap them.
  *
  * @module
  */
 
 import { CHILD_TOKEN, type Ending, type Event, library } from "./library.ts";
+import { SignalListeners } from "./signals.ts";
 
 /** epoll_ctl(2): there is something to read, or an end of file. */
 export const EPOLLIN = 1;
@@ -17,6 +23,9 @@ const EPOLL_CTL_DEL = 2;
 
 /** Waits have tokens from 1. */
 const INTERRUPT_TOKEN = 0;
+
+/** How often children are looked at even though no SIGCHLD came, in milliseconds. */
+const CHILDREN_INTERVAL_MS = 1000;
 
 /** How often a reactor that must not keep the program alive looks, in milliseconds. */
 const UNREFERENCED_INTERVAL_MS = 20;
@@ -35,8 +44,16 @@ interface Waiter {
   readonly resolve: (event: Event | undefined) => void;
 }
 
+interface WaitedChild {
+  readonly interest: Interest;
+  readonly resolve: (ending: Ending) => void;
+}
+
+const isWorker = "WorkerGlobalScope" in globalThis;
+
 /** Waits for descriptors, for one JavaScript realm. Its epoll instance is there only while something is waited for. */
 class Reactor {
+  readonly #children = new Children();
   #epoll: number | undefined;
   #waiters = new Map<number, Waiter>();
   #lastToken = 0;
@@ -55,6 +72,7 @@ class Reactor {
 
   /** Resolves when the child has ended, and was reaped. */
   async ended(pidfd: number, interest: Interest): Promise<Ending> {
+    if (!isWorker) return await this.#children.ended(pidfd, interest);
     const event = await this.#add(pidfd, EPOLLIN, CHILD_TOKEN, interest);
     if (event?.ending === undefined) throw new Error("Cannot wait for a child: its descriptor was closed");
     return event.ending;
@@ -62,12 +80,18 @@ class Reactor {
 
   /** Takes what waiting needs, so that it cannot fail for the lack of it later. */
   open(): void {
+    if (isWorker) this.#open();
+    else this.#children.listen();
+  }
+
+  #open(): void {
     this.#epoll ??= library().epollCreate();
   }
 
   /** Lets go of what {@linkcode open} took, where nothing is waited for. */
   closeIfIdle(): void {
-    this.#adjust();
+    if (isWorker) this.#adjust();
+    else this.#children.listenWhileNeeded();
   }
 
   /** Gives up the waits for a descriptor, before it is closed. */
@@ -82,13 +106,14 @@ class Reactor {
   reference(interest: Interest, referenced: boolean): void {
     if (interest.referenced === referenced) return;
     interest.referenced = referenced;
+    this.#children.adjust();
     this.#referenced += referenced ? interest.waits : -interest.waits;
     this.#adjust();
   }
 
   #add(fd: number, events: number, kind: number, interest: Interest): Promise<Event | undefined> {
     const { promise, resolve } = Promise.withResolvers<Event | undefined>();
-    this.open();
+    this.#open();
     do this.#lastToken = this.#lastToken % (CHILD_TOKEN - 1) + 1; while (this.#waiters.has(this.#lastToken + kind));
     const token = this.#lastToken + kind;
     this.#waiters.set(token, { fd, interest, resolve });
@@ -164,6 +189,65 @@ class Reactor {
     this.#stopTimer();
     if (this.#epoll !== undefined) library().close(this.#epoll);
     this.#epoll = undefined;
+  }
+}
+
+/** The children that are waited for, where it is not in a Worker. */
+class Children {
+  readonly #waited = new Map<number, WaitedChild>();
+  readonly #listeners = new SignalListeners(["SIGCHLD"], () => this.#reap());
+  #timer: number | undefined;
+  #timerIsReferenced = true;
+
+  /** To be called before a child is made. */
+  listen(): void {
+    this.#listeners.add();
+  }
+
+  /** Undoes {@linkcode listen}, unless there are children. */
+  listenWhileNeeded(): void {
+    if (this.#waited.size === 0) this.#listeners.remove();
+  }
+
+  ended(pidfd: number, interest: Interest): Promise<Ending> {
+    const { promise, resolve } = Promise.withResolvers<Ending>();
+    this.#waited.set(pidfd, { interest, resolve });
+    this.listen();
+    this.adjust();
+    return promise;
+  }
+
+  /** Makes the timer fit the children: there while there are some, and referenced while one of them is. */
+  adjust(): void {
+    if (this.#waited.size === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      return this.listenWhileNeeded();
+    }
+    if (this.#timer === undefined) {
+      this.#timer = setInterval(() => this.#reap(), CHILDREN_INTERVAL_MS);
+      this.#timerIsReferenced = true;
+    }
+    const referenced = this.#isReferenced();
+    if (referenced === this.#timerIsReferenced) return;
+    this.#timerIsReferenced = referenced;
+    if (referenced) Deno.refTimer(this.#timer);
+    else Deno.unrefTimer(this.#timer);
+  }
+
+  #isReferenced(): boolean {
+    for (const { interest } of this.#waited.values()) if (interest.referenced) return true;
+    return false;
+  }
+
+  #reap(): void {
+    for (const [pidfd, { resolve }] of this.#waited) {
+      const ending = library().tryWait(pidfd);
+      if (ending === undefined) continue;
+      this.#waited.delete(pidfd);
+      resolve(ending);
+    }
+    this.adjust();
   }
 }
 

@@ -15,13 +15,13 @@ import {
 } from "../abi/clone.ts";
 import type { NamespaceKind, Settings } from "../options.ts";
 import type { Caller } from "./caller.ts";
-import { enterFolder, enterFolderAgain, execute, type Program, unblockSignals } from "./exec.ts";
+import { enterFolder, enterFolderAgain, execute, type Program, UNBLOCK_SIGNALS } from "./exec.ts";
 import { changeIds } from "./identity.ts";
-import { dieWithParent, waitForParent } from "./lifetime.ts";
+import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
-import { closeTheRest, connectStdio, type Stdio } from "./stdio.ts";
-import { flags, type Plan, type Step } from "./step.ts";
+import { CLOSE_THE_REST, connectStdio, type Stdio } from "./stdio.ts";
+import { flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
 import { setNames } from "./uts.ts";
@@ -50,35 +50,64 @@ const CLONE_FLAGS: readonly (readonly [NamespaceKind, number, string])[] = [
 
 const FLAG_NAMES: ReadonlyMap<number, string> = new Map(CLONE_FLAGS.map(([, flag, name]) => [flag, name]));
 
-/** Plans a child for a caller. */
-export function planChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
+/** What is the same for every child of the same settings and caller. */
+interface World {
+  readonly cloneFlags: Named;
+  readonly cloneOption: string | undefined;
+  /** The parent's steps. */
+  readonly parent: readonly Step[];
+  /** The child's: everything inside but the child's own affairs. */
+  readonly steps: readonly Step[];
+  /** Whether the steps can hide the folder that the child is in. */
+  readonly hidesFolders: boolean;
+}
+
+/** The last world of each settings, since most programs are one caller all their life. */
+const worlds = new WeakMap<Settings, { readonly caller: Caller; readonly world: World }>();
+
+function worldOf(settings: Settings, caller: Caller): World {
+  const known = worlds.get(settings);
+  if (known?.caller === caller) return known.world;
+  const world = planWorld(settings, caller);
+  worlds.set(settings, { caller, world });
+  return world;
+}
+
+function planWorld(settings: Settings, caller: Caller): World {
   const { namespaces } = settings;
   const needsUser = settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN");
   const hasUser = needsUser || namespaces.has("user");
   const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
-  const cloneFlags = flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES);
   const asked = new Set(made.map(([kind]) => namespaces.get(kind)).filter((option) => option !== undefined));
 
-  const steps: Step[] = [...dieWithParent()];
-  if (hasUser) steps.push(waitForParent());
-  steps.push(...connectStdio(child.stdio));
+  const steps: Step[] = [];
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
   if (settings.time !== undefined) steps.push(...enterTime(settings.time));
   steps.push(...setNames(settings.hostname, settings.domainname));
   if (namespaces.has("net")) steps.push(...loopbackUp());
   if (settings.tmp !== undefined) steps.push(mountTmp(settings.tmp));
   if (settings.proc) steps.push(mountProc());
-  const hides = settings.tmp !== undefined || settings.proc;
-  if (hides && child.cwd === undefined) steps.push(...enterFolderAgain(child.callerCwd));
-  const identity = changeIds(child.uid, child.gid, !deniesSetgroups(caller));
-  if (identity.length > 0) steps.push(...identity, ...dieWithParent());
-  if (child.cwd !== undefined) steps.push(enterFolder(child.cwd));
-  steps.push(...closeTheRest(), unblockSignals(), ...execute(child));
 
   return {
-    cloneFlags,
+    cloneFlags: flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES),
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    child: steps,
+    steps,
+    hidesFolders: settings.tmp !== undefined || settings.proc,
   };
+}
+
+/** Plans a child for a caller. */
+export function planChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
+  const world = worldOf(settings, caller);
+  const steps: Step[] = [...DIE_WITH_PARENT];
+  if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
+  steps.push(...connectStdio(child.stdio), ...world.steps);
+  if (world.hidesFolders && child.cwd === undefined) steps.push(...enterFolderAgain(child.callerCwd));
+  if (child.uid !== undefined || child.gid !== undefined) {
+    steps.push(...changeIds(child.uid, child.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
+  }
+  if (child.cwd !== undefined) steps.push(enterFolder(child.cwd));
+  steps.push(...CLOSE_THE_REST, UNBLOCK_SIGNALS, ...execute(child));
+  return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

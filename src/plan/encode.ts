@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Argument, Plan, Step, Strings } from "./step.ts";
+import type { Bytes, ChildFolder, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 1, header: 48, step: 80, words: 8 } as const;
@@ -28,25 +28,22 @@ const PID_TEXT_SIZE = 12;
 const utf8 = new TextEncoder();
 
 /**
- * Encodes a plan for an architecture.
+ * Encodes a plan for an architecture. This is on the way of every child, so it is written for speed: plain loops, and
+ * what can be known of a block of strings is known once.
  *
  * @throws {RangeError} When a step has more arguments or tolerated errnos than a step has room for, or takes the result
  * of a step that is not before it.
  */
 export function encode(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
+  const { parent, child } = plan;
   const data = new DataArea();
-  const stepCount = plan.parent.length + plan.child.length;
-  const steps = new DataView(new ArrayBuffer(stepCount * LAYOUT.step));
-  let at = 0;
-  for (const section of [plan.parent, plan.child]) {
-    for (const [index, step] of section.entries()) {
-      encodeStep(steps, at, step, section.slice(0, index), architecture, data);
-      at += LAYOUT.step;
-    }
-  }
+  const steps = new DataView(new ArrayBuffer((parent.length + child.length) * LAYOUT.step));
+  encodeSection(steps, 0, parent, architecture, data);
+  encodeSection(steps, parent.length * LAYOUT.step, child, architecture, data);
 
+  const { relocations } = data;
   const relocationsAt = LAYOUT.header + steps.byteLength;
-  const dataAt = Math.ceil((relocationsAt + data.relocations.length * 4) / 8) * 8;
+  const dataAt = Math.ceil((relocationsAt + relocations.length * 4) / 8) * 8;
   const bytes = new Uint8Array(dataAt + data.size);
   bytes.set(new Uint8Array(steps.buffer), LAYOUT.header);
   bytes.set(data.used(), dataAt);
@@ -56,52 +53,75 @@ export function encode(plan: Plan, architecture: Architecture): Uint8Array<Array
   view.setUint16(6, elfMachine(architecture), true);
   view.setUint32(8, bytes.length, true);
   view.setUint32(12, data.size, true);
-  view.setUint32(16, plan.parent.length, true);
-  view.setUint32(20, plan.child.length, true);
-  view.setUint32(24, data.relocations.length, true);
+  view.setUint32(16, parent.length, true);
+  view.setUint32(20, child.length, true);
+  view.setUint32(24, relocations.length, true);
   view.setUint32(28, data.pidTextAt ?? NOWHERE, true);
   view.setUint32(32, data.wordsAt ?? NOWHERE, true);
   setUint64(view, 40, plan.cloneFlags.value);
-  data.relocations.forEach((place, index) => view.setUint32(relocationsAt + index * 4, place, true));
+  for (let index = 0; index < relocations.length; index++) {
+    view.setUint32(relocationsAt + index * 4, relocations[index]!, true);
+  }
   return bytes;
+}
+
+function encodeSection(
+  view: DataView,
+  start: number,
+  section: readonly Step[],
+  architecture: Architecture,
+  data: DataArea,
+): void {
+  for (let index = 0; index < section.length; index++) {
+    encodeStep(view, start + index * LAYOUT.step, section, index, architecture, data);
+  }
 }
 
 function encodeStep(
   view: DataView,
   at: number,
-  step: Step,
-  earlier: readonly Step[],
+  section: readonly Step[],
+  index: number,
   architecture: Architecture,
   data: DataArea,
 ): void {
-  const rules = step.tolerate ?? [];
-  if (step.args.length > ARGUMENTS_MAX || rules.length > RULES_MAX) {
+  const step = section[index]!;
+  const { args, tolerate } = step;
+  if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > RULES_MAX)) {
     throw new RangeError(`Cannot encode step "${step.what}": too many arguments or rules`);
   }
   let kinds = step.opens === true ? OPENS : 0;
-  for (const [index, argument] of step.args.entries()) {
-    const place = at + ARGUMENTS_AT + index * 8;
+  for (let position = 0; position < args.length; position++) {
+    const argument = args[position]!;
+    const place = at + ARGUMENTS_AT + position * 8;
     if (argument === null) continue;
     if (typeof argument === "number") {
       setUint64(view, place, argument);
-    } else if (typeof argument === "object" && "value" in argument) {
+    } else if (typeof argument === "string") {
+      kinds |= KIND_DATA << (position * 2);
+      view.setUint32(place, data.string(argument), true);
+    } else if ("value" in argument) {
       setUint64(view, place, argument.value);
-    } else if (typeof argument === "object" && "resultOf" in argument) {
-      const found = earlier.indexOf(argument.resultOf);
-      if (found < 0) throw new RangeError(`Cannot encode step "${step.what}": it takes the result of no earlier step`);
-      kinds |= KIND_RESULT << (index * 2);
-      setUint64(view, place, found);
+    } else if ("resultOf" in argument) {
+      const found = section.indexOf(argument.resultOf);
+      if (found < 0 || found >= index) {
+        throw new RangeError(`Cannot encode step "${step.what}": it takes the result of no earlier step`);
+      }
+      kinds |= KIND_RESULT << (position * 2);
+      view.setUint32(place, found, true);
     } else {
-      kinds |= KIND_DATA << (index * 2);
-      setUint64(view, place, data.place(argument));
+      kinds |= KIND_DATA << (position * 2);
+      view.setUint32(place, data.place(argument), true);
     }
   }
   view.setUint32(at, syscallNumber(step.call, architecture), true);
   view.setUint16(at + 4, kinds, true);
   view.setUint16(at + 6, step.skip ?? 0, true);
-  for (const [index, [errno, skip]] of rules.entries()) {
-    view.setUint16(at + RULES_AT + index * 4, errnoNumber(errno), true);
-    view.setUint16(at + RULES_AT + index * 4 + 2, skip, true);
+  if (tolerate === undefined) return;
+  for (let rule = 0; rule < tolerate.length; rule++) {
+    const [errno, skip] = tolerate[rule]!;
+    view.setUint16(at + RULES_AT + rule * 4, errnoNumber(errno), true);
+    view.setUint16(at + RULES_AT + rule * 4 + 2, skip, true);
   }
 }
 
@@ -111,9 +131,24 @@ function setUint64(view: DataView, at: number, value: number): void {
   view.setInt32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 
+/** Where the strings of a block begin. A process's environment is the same block for every child. */
+const blockStarts = new WeakMap<Uint8Array, readonly number[]>();
+
+function startsOf(block: Uint8Array): readonly number[] {
+  const known = blockStarts.get(block);
+  if (known !== undefined) return known;
+  if (block.length > 0 && block[block.length - 1] !== 0) {
+    throw new RangeError("Cannot encode a block of strings: the last has no NUL");
+  }
+  const starts: number[] = [];
+  for (let start = 0; start < block.length; start = block.indexOf(0, start) + 1) starts.push(start);
+  blockStarts.set(block, starts);
+  return starts;
+}
+
 /** What the steps point at. What is the same is there once: a command's arguments serve each folder of PATH. */
 class DataArea {
-  #bytes = new Uint8Array(4096);
+  #bytes = new Uint8Array(8192);
   #places = new Map<string | object, number>();
   size = 0;
   /** Where there are pointers, to be made absolute. */
@@ -126,8 +161,7 @@ class DataArea {
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Exclude<Argument, number | null | { value: number } | { resultOf: Step }>): number {
-    if (typeof argument === "string") return this.#string(argument);
+  place(argument: Bytes | Strings | ChildFolder | Word): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
@@ -142,12 +176,13 @@ class DataArea {
     }
     const known = this.#places.get(argument);
     if (known !== undefined) return known;
-    const at = "bytes" in argument ? this.#copy(argument.bytes) : this.#pointers(argument);
+    const at = "bytes" in argument ? this.#copy(argument.bytes) : this.#pointers(argument.strings);
     this.#places.set(argument, at);
     return at;
   }
 
-  #string(text: string): number {
+  /** The offset of a string, with a NUL at its end. */
+  string(text: string): number {
     const known = this.#places.get(text);
     if (known !== undefined) return known;
     const most = text.length * 3 + 1; // UTF-8 takes at most three bytes for a UTF-16 unit.
@@ -166,26 +201,22 @@ class DataArea {
     return at;
   }
 
-  #pointers({ strings }: Strings): number {
-    const targets = strings instanceof Uint8Array ? this.#block(strings) : strings.map((text) => this.#string(text));
+  #pointers(strings: readonly string[] | Uint8Array): number {
+    const targets: number[] = [];
+    if (strings instanceof Uint8Array) {
+      const base = this.#copy(strings);
+      const starts = startsOf(strings);
+      for (let index = 0; index < starts.length; index++) targets.push(base + starts[index]!);
+    } else {
+      for (let index = 0; index < strings.length; index++) targets.push(this.string(strings[index]!));
+    }
     const at = this.#reserve((targets.length + 1) * 8);
     const view = new DataView(this.#bytes.buffer);
-    for (const [index, target] of targets.entries()) {
-      view.setUint32(at + index * 8, target, true);
+    for (let index = 0; index < targets.length; index++) {
+      view.setUint32(at + index * 8, targets[index]!, true);
       this.relocations.push(at + index * 8);
     }
     return at;
-  }
-
-  #block(block: Uint8Array): number[] {
-    const at = this.#copy(block);
-    const targets: number[] = [];
-    for (let start = 0; start < block.length;) {
-      targets.push(at + start);
-      start = block.indexOf(0, start) + 1;
-      if (start === 0) throw new RangeError("Cannot encode a block of strings: the last has no NUL");
-    }
-    return targets;
   }
 
   /** Room aligned for anything the kernel reads; zeroed. */

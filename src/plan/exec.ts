@@ -22,6 +22,12 @@ const DEFAULT_PATH = "/bin:/usr/bin";
 const SHELL = "/bin/sh";
 /** What execvp(3) takes for "not here, look on". */
 const NOT_HERE = ["ENOENT", "ENOTDIR", "EACCES", "ENODEV", "ESTALE"] as const;
+/** The step after an execve gives the file to the shell; what is not there leaves that out. */
+const UNKNOWN_FORMAT: NonNullable<Step["tolerate"]> = [["ENOEXEC", 0]];
+const UNKNOWN_FORMAT_OR_NOT_HERE: NonNullable<Step["tolerate"]> = [
+  ...UNKNOWN_FORMAT,
+  ...NOT_HERE.map((errno) => [errno, 1] as const),
+];
 
 const SIG_SETMASK = { value: 2, name: "SIG_SETMASK" };
 const NO_SIGNALS = { bytes: new Uint8Array(8), name: "[]" };
@@ -43,38 +49,57 @@ export function enterFolderAgain(path: string | undefined): readonly Step[] {
 }
 
 /** Lets signals in again. All were blocked since before the clone, and handlers were reset in the child. */
-export function unblockSignals(): Step {
-  return { call: "rt_sigprocmask", args: [SIG_SETMASK, NO_SIGNALS, null, 8], what: "unblock all signals" };
-}
+export const UNBLOCK_SIGNALS: Step = {
+  call: "rt_sigprocmask",
+  args: [SIG_SETMASK, NO_SIGNALS, null, 8],
+  what: "unblock all signals",
+};
 
 /**
  * Executes a program as execvp(3) does: a name without a slash is looked for in the folders of PATH, where it goes on
  * after what is not there or may not be executed, and a file of no known format is given to /bin/sh.
  */
 export function execute(program: Program): readonly Step[] {
-  const { command, args, environment } = program;
-  const envp: Strings = { strings: environment };
+  const { command, args } = program;
+  const { envp, folders } = environmentOf(program.environment);
   const argv: Strings = { strings: [program.argv0 ?? command, ...args] };
-  const paths = candidates(command, pathOf(environment));
-  return paths.flatMap((path, index): readonly Step[] => {
-    const last = index === paths.length - 1;
-    const onward = last ? [] : NOT_HERE.map((errno) => [errno, 1] as const);
-    const what = `execute "${command}"`;
-    return [
-      { call: "execve", args: [path, argv, envp], what, tolerate: [...onward, ["ENOEXEC", 0]] },
+  const what = `execute "${command}"`;
+  const steps: Step[] = [];
+  const attempt = (path: string, onward: NonNullable<Step["tolerate"]>) => {
+    steps.push(
+      { call: "execve", args: [path, argv, envp], what, tolerate: onward },
       { call: "execve", args: [SHELL, { strings: [SHELL, path, ...args] }, envp], what },
-    ];
-  });
+    );
+  };
+  const byPath = command.includes("/") || command === "";
+  const last = byPath ? command : inFolder(folders.at(-1)!, command);
+  if (!byPath) {
+    for (const folder of folders.slice(0, -1)) attempt(inFolder(folder, command), UNKNOWN_FORMAT_OR_NOT_HERE);
+  }
+  attempt(last, UNKNOWN_FORMAT);
+  return steps;
 }
 
-function candidates(command: string, path: string): readonly string[] {
-  if (command.includes("/") || command === "") return [command];
-  return [...new Set(path.split(":"))].map((folder) => folder === "" ? command : `${folder}/${command}`);
+function inFolder(folder: string, command: string): string {
+  return folder === "" ? command : `${folder}/${command}`; // POSIX: an empty entry of PATH is the current folder.
 }
 
-/** PATH in an environment block. */
-function pathOf(environment: Uint8Array): string {
-  const text = `\0${new TextDecoder().decode(environment)}`;
+/** An environment as execve(2) takes it, and the folders of its PATH. */
+interface Environment {
+  readonly envp: Strings;
+  readonly folders: readonly string[];
+}
+
+/** A process's environment is the same block for every child. */
+const environments = new WeakMap<Uint8Array, Environment>();
+
+function environmentOf(block: Uint8Array): Environment {
+  const known = environments.get(block);
+  if (known !== undefined) return known;
+  const text = `\0${new TextDecoder().decode(block)}`;
   const at = text.indexOf("\0PATH=");
-  return at < 0 ? DEFAULT_PATH : text.slice(at + 6, text.indexOf("\0", at + 6));
+  const path = at < 0 ? DEFAULT_PATH : text.slice(at + 6, text.indexOf("\0", at + 6));
+  const environment = { envp: { strings: block }, folders: [...new Set(path.split(":"))] };
+  environments.set(block, environment);
+  return environment;
 }

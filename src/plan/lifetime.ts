@@ -20,24 +20,20 @@ const NO_TIME = { bytes: new Uint8Array(16), name: "{tv_sec=0, tv_nsec=0}" };
  *
  * Changing ids clears the request (prctl(2), PR_SET_PDEATHSIG), so it is made again after them.
  */
-export function dieWithParent(): readonly Step[] {
-  return [
-    { call: "prctl", args: [PR_SET_PDEATHSIG, SIGKILL], what: "be killed when the parent dies" },
-    {
-      call: "futex",
-      args: [{ word: "parent" }, FUTEX_WAIT, FUTEX_OWNER_DIED, NO_TIME],
-      what: "go on, because the parent has died",
-      tolerate: [["EAGAIN", 0]],
-    },
-  ];
-}
+export const DIE_WITH_PARENT: readonly Step[] = [
+  { call: "prctl", args: [PR_SET_PDEATHSIG, SIGKILL], what: "be killed when the parent dies" },
+  {
+    call: "futex",
+    args: [{ word: "parent" }, FUTEX_WAIT, FUTEX_OWNER_DIED, NO_TIME],
+    what: "go on, because the parent has died",
+    tolerate: [["EAGAIN", 0]],
+  },
+];
 
 /** Waits until the parent's steps are done. */
-export function waitForParent(): Step {
-  return {
-    call: "futex",
-    args: [{ word: "go" }, FUTEX_WAIT, 0, null],
-    what: "wait for the parent",
-    tolerate: [["EAGAIN", 0]], // It was faster.
-  };
-}
+export const WAIT_FOR_PARENT: Step = {
+  call: "futex",
+  args: [{ word: "go" }, FUTEX_WAIT, 0, null],
+  what: "wait for the parent",
+  tolerate: [["EAGAIN", 0]], // It was faster.
+};

@@ -46,15 +46,13 @@ const CLOSE_RANGE_CLOEXEC = { value: 4, name: "CLOSE_RANGE_CLOEXEC" };
 const LAST = { value: 0xffff_ffff, name: "~0U" };
 
 /** Lets nothing above 2 through execve, whoever opened it. */
-export function closeTheRest(): readonly Step[] {
-  return [
-    {
-      call: "close_range",
-      args: [3, LAST, CLOSE_RANGE_CLOEXEC],
-      what: "mark all descriptors above 2 close-on-exec",
-      tolerate: [["EINVAL", 0]], // The flag is there since Linux 5.11, the call since 5.9.
-      skip: 1,
-    },
-    { call: "close_range", args: [3, LAST, 0], what: "close all descriptors above 2" },
-  ];
-}
+export const CLOSE_THE_REST: readonly Step[] = [
+  {
+    call: "close_range",
+    args: [3, LAST, CLOSE_RANGE_CLOEXEC],
+    what: "mark all descriptors above 2 close-on-exec",
+    tolerate: [["EINVAL", 0]], // The flag is there since Linux 5.11, the call since 5.9.
+    skip: 1,
+  },
+  { call: "close_range", args: [3, LAST, 0], what: "close all descriptors above 2" },
+];

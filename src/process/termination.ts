@@ -6,6 +6,7 @@
 
 import { signalNumber } from "../abi/signals.ts";
 import { library } from "../machine/library.ts";
+import { SignalListeners } from "../machine/signals.ts";
 
 /** The signals that end a process unless it does something about them, as far as they come from outside. */
 const SIGNALS = [
@@ -55,6 +56,9 @@ export class Termination {
 }
 
 const guarded = new Set<Guard>();
+const listeners = new SignalListeners(SIGNALS, () => {
+  for (const guard of guarded) guard.endChild();
+});
 
 /**
  * Ends its child on a signal to this process. It is made before the child is, so that no signal falls between; one that
@@ -66,7 +70,7 @@ export class Guard {
   /** Begins to listen. */
   constructor() {
     guarded.add(this);
-    if (guarded.size === 1) { for (const signal of SIGNALS) Deno.addSignalListener(signal, endAll); }
+    listeners.add();
   }
 
   /** Says which child it is for. */
@@ -81,11 +85,7 @@ export class Guard {
 
   /** Stops listening. */
   release(): void {
-    if (!guarded.delete(this) || guarded.size > 0) return;
-    for (const signal of SIGNALS) Deno.removeSignalListener(signal, endAll);
+    guarded.delete(this);
+    if (guarded.size === 0) listeners.remove();
   }
-}
-
-function endAll(): void {
-  for (const guard of guarded) guard.endChild();
 }

@@ -1,0 +1,206 @@
+/**
+ * Command lines: what the words of one ask for.
+ *
+ * @module
+ */
+
+import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";
+import { nearest } from "../nearest.ts";
+import type { NamespaceOptions } from "../options.ts";
+import type { CommandOptions } from "../process/command.ts";
+import { UsageError } from "./errors.ts";
+import { environment, number, timeValue, tmpValue, userValue } from "./values.ts";
+
+/** Options that are there or not. `term-child` alone can be negated. */
+const FLAGS = [
+  "private-mount",
+  "private-pid",
+  "no-proc",
+  "private-net",
+  "private-ipc",
+  "private-uts",
+  "private-sysvsem",
+  "private-cgroup",
+  "term-child",
+  "clear-env",
+  "debug",
+  "help",
+  "version",
+] as const;
+/** Options with a value, which is the next word or follows a "=". */
+const VALUED = ["hostname", "domainname", "term-grace-ms", "cwd", "uid", "gid", "argv0"] as const;
+/** Options with a value that can be given more than once. */
+const REPEATED = ["env", "uid-map", "gid-map"] as const;
+/** Options whose value can be left out, so that it must follow a "=". */
+const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
+
+/** Those of unshare(1), where it has them. */
+const LETTERS: ReadonlyMap<string, Name> = new Map([
+  ["m", "private-mount"],
+  ["t", "private-tmp"],
+  ["p", "private-pid"],
+  ["n", "private-net"],
+  ["i", "private-ipc"],
+  ["U", "private-user"],
+  ["u", "private-uts"],
+  ["C", "private-cgroup"],
+  ["T", "private-time"],
+  ["w", "cwd"],
+  ["e", "env"],
+  ["S", "uid"],
+  ["G", "gid"],
+  ["d", "debug"],
+  ["h", "help"],
+  ["V", "version"],
+]);
+
+type Name = (typeof FLAGS | typeof VALUED | typeof REPEATED | typeof OPTIONAL)[number];
+type Flags =
+  & Readonly<Record<typeof FLAGS[number], boolean>>
+  & Readonly<Partial<Record<(typeof VALUED | typeof OPTIONAL)[number], string>>>
+  & Readonly<Record<typeof REPEATED[number], string[]>>;
+
+/** As much of parseArgs as is used here; its package has no types. */
+const parse: (args: readonly string[], options: {
+  boolean: readonly string[];
+  string: readonly string[];
+  collect: readonly string[];
+  negatable: readonly string[];
+  default: Readonly<Record<string, boolean>>;
+  unknown: (word: string) => never;
+}) => Flags = parseArgs;
+
+const WITHOUT_VALUE: ReadonlySet<string> = new Set([...FLAGS, "no-term-child"]);
+const WITH_VALUE: ReadonlySet<string> = new Set([...VALUED, ...REPEATED]);
+const WITH_OPTIONAL_VALUE: ReadonlySet<string> = new Set(OPTIONAL);
+
+/** What a command line asks for. */
+export interface Invocation {
+  readonly help: boolean;
+  readonly version: boolean;
+  readonly debug: boolean;
+  /** Which namespaces are private, and what is in them. */
+  readonly namespace: NamespaceOptions;
+  /** What is to be run; undefined where nothing is. */
+  readonly command: string | undefined;
+  /** How it is to be run. */
+  readonly commandOptions: CommandOptions;
+}
+
+/**
+ * Understands a command line: options, then the command with all that follows it. The command begins at the first word
+ * that is no option, or after `--`.
+ *
+ * @param argv The words, without the program's own name.
+ * @returns What they ask for. Values are checked as far as the library will not do it.
+ * @throws {UsageError} When they make no sense.
+ */
+export function parseCommandLine(argv: readonly string[]): Invocation {
+  const { options, command: [command, ...args] } = cut(argv);
+  const flags = parse(options, {
+    boolean: FLAGS,
+    string: [...VALUED, ...REPEATED, ...OPTIONAL],
+    collect: REPEATED,
+    negatable: ["term-child"],
+    default: { "term-child": true },
+    unknown: refuseUnknown,
+  });
+  const { help, version, debug } = flags;
+  return { help, version, debug, namespace: namespace(flags), command, commandOptions: commandOptions(flags, args) };
+}
+
+/**
+ * Cuts a command line where the command begins, and writes each option as `--name` or `--name=value`. To parseArgs
+ * that is not ambiguous: left to itself it takes `true` in `--private-pid true` and `ps` in `--private-tmp ps` for
+ * the option's value, reads `-eA=B` as `-e B`, and drops a `--` among the arguments of the command.
+ */
+function cut(argv: readonly string[]): { options: readonly string[]; command: readonly string[] } {
+  const options: string[] = [];
+  let at = 0;
+  while (at < argv.length) {
+    const word = argv[at]!;
+    if (!word.startsWith("-") || word === "-") break;
+    at++;
+    if (word === "--") break;
+    for (const option of word.startsWith("--") ? [word] : spellOut(word)) {
+      const valueFollows = WITH_VALUE.has(option.slice(2));
+      options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option));
+    }
+  }
+  return { options, command: argv.slice(at) };
+}
+
+/** `-pthe` as long options; what follows a letter that can have a value is its value. */
+function spellOut(word: string): readonly string[] {
+  const options: string[] = [];
+  const letters = [...word.slice(1)];
+  for (const [index, letter] of letters.entries()) {
+    const name = LETTERS.get(letter) ?? refuseUnknown(`-${letter}`);
+    const rest = letters.slice(index + 1).join("");
+    if (rest !== "" && (WITH_VALUE.has(name) || WITH_OPTIONAL_VALUE.has(name) || rest.startsWith("="))) {
+      return [...options, `--${name}=${rest.replace(/^=/, "")}`];
+    }
+    options.push(`--${name}`);
+  }
+  return options;
+}
+
+function following(value: string | undefined, option: string): string {
+  if (value === undefined) throw new UsageError(`${option} needs a value`);
+  return value;
+}
+
+/** Says of an option with an optional value that it has none, and refuses values where there can be none. */
+function completed(option: string): string {
+  const name = option.slice(2);
+  if (WITH_OPTIONAL_VALUE.has(name)) return `${option}=`;
+  const at = option.indexOf("=");
+  if (at > 0 && WITHOUT_VALUE.has(option.slice(2, at))) {
+    throw new UsageError(`${option.slice(0, at)} takes no value: got ${JSON.stringify(option.slice(at + 1))}`);
+  }
+  return option;
+}
+
+function refuseUnknown(word: string): never {
+  const option = word.replace(/=.*$/s, "");
+  const known = [...WITHOUT_VALUE, ...WITH_VALUE, ...WITH_OPTIONAL_VALUE].map((name) => `--${name}`);
+  const guess = option.startsWith("--") ? nearest(option, known) : undefined;
+  const hint = guess === undefined ? "see nsrun --help" : `did you mean "${guess}"?`;
+  throw new UsageError(`Unknown option "${option}": ${hint}`);
+}
+
+/** A flag that is not given is `undefined` and not `false`, which would contradict options that imply it. */
+function namespace(flags: Flags): NamespaceOptions {
+  const { "private-tmp": tmp, "private-time": time, "term-grace-ms": grace } = flags;
+  const given = (name: typeof FLAGS[number]): true | undefined => flags[name] || undefined;
+  return {
+    privateMount: given("private-mount"),
+    privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
+    privatePid: given("private-pid"),
+    noProc: given("no-proc"),
+    privateNet: given("private-net"),
+    privateIpc: given("private-ipc"),
+    privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"]),
+    privateUts: given("private-uts"),
+    hostname: flags.hostname,
+    domainname: flags.domainname,
+    privateSysvsem: given("private-sysvsem"),
+    privateCgroup: given("private-cgroup"),
+    privateTime: time === undefined ? undefined : timeValue(time),
+    termChild: flags["term-child"],
+    termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
+  };
+}
+
+function commandOptions(flags: Flags, args: string[]): CommandOptions {
+  const { cwd, uid, gid, argv0 } = flags;
+  return {
+    args,
+    env: environment(flags.env),
+    clearEnv: flags["clear-env"],
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(uid === undefined ? {} : { uid: number(uid, "--uid") }),
+    ...(gid === undefined ? {} : { gid: number(gid, "--gid") }),
+    ...(argv0 === undefined ? {} : { argv0 }),
+  };
+}

@@ -1,0 +1,74 @@
+/**
+ * What is said on stderr when something fails, in the words of the command line, and the exit status that goes with it.
+ *
+ * @module
+ */
+
+import { NamespaceError } from "../errors.ts";
+
+/** Exit status of a failure that is not the command's own, as of env(1), chroot(1) and timeout(1). */
+export const FAILED = 125;
+/** Exit status when the command is there and cannot be executed. */
+export const NOT_EXECUTABLE = 126;
+/** Exit status when there is no such command. */
+export const NOT_FOUND = 127;
+
+/** A command line that cannot be understood. */
+export class UsageError extends Error {
+  /** `"UsageError"`. */
+  override readonly name = "UsageError";
+}
+
+/** What is to be said of an error, and the exit status. */
+export interface Failure {
+  /** One line, and lines with hints after it. */
+  readonly message: string;
+  readonly status: number;
+}
+
+/** Tells an error as it is told to who typed the command line. */
+export function describeFailure(error: unknown): Failure {
+  if (!(error instanceof Error)) return { message: String(error), status: FAILED };
+  const refusal = error instanceof NamespaceError ? error : error.cause;
+  if (refusal instanceof NamespaceError) return { message: refusalMessage(refusal), status: refusalStatus(refusal) };
+  const ofOptions = error instanceof TypeError || error instanceof RangeError;
+  return { message: ofOptions ? optionMessage(error.message) : error.message, status: FAILED };
+}
+
+/** As env(1): whatever else execve(2) has against a command, it was found. */
+function refusalStatus({ syscall, code }: NamespaceError): number {
+  if (syscall !== "execve") return FAILED;
+  return code === "ENOENT" ? NOT_FOUND : NOT_EXECUTABLE;
+}
+
+/** The option that a step was for stands at the end of what could not be done; hints name options anywhere. */
+function refusalMessage({ message, option, hint }: NamespaceError): string {
+  const end = hint === undefined ? message.length : message.length - hint.length;
+  const reason = ` for ${option}: `;
+  const at = option === undefined ? -1 : message.lastIndexOf(reason, end);
+  const told = at < 0
+    ? message.slice(0, end)
+    : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
+      message.slice(at + reason.length, end)
+    }`;
+  return told + (hint ?? "").replaceAll(/\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g, spelled);
+}
+
+/** Names of options are in quotes, and before the value that was given, which may be any text. */
+function optionMessage(message: string): string {
+  const at = message.indexOf(": got ");
+  const end = at < 0 ? message.length : at;
+  const told = message.slice(0, end).replace(/^Options? (?=")/, "")
+    .replaceAll(
+      /"((?:private|term|no)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0)"/g,
+      (_, name) => spelled(name),
+    );
+  return told + message.slice(end);
+}
+
+/** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
+function spelled(name: string): string {
+  const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
+  if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
+  return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}

@@ -1,0 +1,90 @@
+/**
+ * What nsrun says of itself. Loaded only when it is asked for.
+ *
+ * @module
+ */
+
+import config from "../../deno.json" with { type: "json" };
+
+/** What `--version` prints. */
+export const VERSION_TEXT: string = `nsrun ${config.version}`;
+
+/** What is printed when there is no command. */
+export const USAGE_TEXT = `Usage: nsrun [options] [--] command [arguments]
+See nsrun --help for the options.`;
+
+const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
+
+# Usage
+  nsrun [options] [--] command [arguments]
+
+  The command begins at the first word that is no option, or after "--". Nothing is private unless it is asked for.
+  Without CAP_SYS_ADMIN there is a user namespace around the others in which nobody's id changes.
+
+# Namespaces
+  -m, --private-mount         Mounts of its own: what is mounted or unmounted inside does not show outside
+  -t, --private-tmp[=PARTS]   A fresh tmpfs on /tmp; implies --private-mount. PARTS: size=16m (k, m, g or %; default
+                              50% of the memory), mode=1777 (default), nr-inodes=10k, uid=ID, gid=ID,
+                              huge=never|always|within_size|advise
+  -p, --private-pid           The command is PID 1 and sees no process but its own; implies --private-mount, for /proc
+      --no-proc               Leave /proc as it is, with --private-pid
+  -n, --private-net           No network but a loopback that is up
+  -i, --private-ipc           System V IPC and POSIX message queues of its own
+      --private-sysvsem       Semaphores that nobody else touches, and an undo list of its own; implies --private-ipc
+  -u, --private-uts           A hostname and domainname of its own
+      --hostname NAME         The hostname inside; implies --private-uts
+      --domainname NAME       The NIS domainname inside; implies --private-uts
+  -C, --private-cgroup        The caller's cgroup is the root of what is seen
+  -T, --private-time[=PARTS]  Clocks of its own. PARTS: monotonic=SECONDS, boottime=SECONDS to add; default 0
+  -U, --private-user[=WHO]    A user namespace of its own. WHO the caller is inside: root (default), self,
+                              uid=ID,gid=ID (what is left out stays); or no: never make one
+      --uid-map IN:OUT[:N]    Which user ids there are inside: N (default 1) from IN on are those from OUT on outside.
+                              Can be given again. Implies --private-user, needs --gid-map
+      --gid-map IN:OUT[:N]    The same for group ids
+
+# Command
+  -w, --cwd DIR               The folder it starts in; default the present one
+  -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
+      --clear-env             It gets no variables but those of --env
+  -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed
+  -G, --gid ID                The same for a group
+      --argv0 NAME            What it is told that its own name is; default the command
+      --no-term-child         Let HUP, INT, QUIT, USR1, USR2, ALRM and TERM end nsrun, and the command by SIGKILL with
+                              it. Default, --term-child: they end the command by SIGTERM, then SIGKILL
+      --term-grace-ms MS      Milliseconds from SIGTERM to SIGKILL; default 200
+
+# Other
+  -d, --debug                 Say on stderr which system calls are made, and what they return
+  -h, --help                  This text
+  -V, --version               The version
+
+  PARTS are separated by commas. Letters can be written together: -pni. A value that can be left out is joined to its
+  option, -tsize=16m or --private-tmp=size=16m; any other can also be the next word.
+
+# Exit status
+  The command's own, or
+  125    nsrun failed: the command line is wrong, or the kernel refused something
+  126    the command was found and cannot be executed
+  127    the command was not found
+  128+n  signal n killed the command
+
+# Examples
+  A process list with nothing in it:
+    nsrun --private-pid ps ax
+  A build without network, with its own /tmp of 512 MiB:
+    nsrun --private-net --private-tmp=size=512m make
+  Root inside, the caller outside; what is mounted is gone afterwards:
+    nsrun --private-user --private-mount sh -c 'mount -t tmpfs none /mnt && df /mnt'
+  A box with a name, an empty environment, and one variable:
+    nsrun -pni --hostname box --clear-env --env PATH=/usr/bin:/bin -- sh
+  A machine that says it has been up for a year:
+    nsrun --private-time=boottime=31536000 uptime`;
+
+/**
+ * What `--help` prints.
+ *
+ * @param bold Whether it is for a terminal, where headings are bold.
+ */
+export function helpText(bold: boolean): string {
+  return HELP.replaceAll(/^# (.*)$/gm, bold ? "\x1b[1m$1\x1b[0m" : "$1:");
+}

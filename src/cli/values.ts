@@ -1,0 +1,118 @@
+/**
+ * The values of options on the command line, as the library takes them. Here is checked only what the library cannot
+ * see any more: that numbers are numbers, and what is between commas and colons.
+ *
+ * @module
+ */
+
+import { nearest } from "../nearest.ts";
+import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions } from "../options.ts";
+import { UsageError } from "./errors.ts";
+
+/** A number in decimal digits, and nothing else that JavaScript would take for one. */
+export function number(text: string, option: string): number {
+  if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new UsageError(`${option} must be a number: got ${JSON.stringify(text)}`);
+}
+
+/** `size=16m,mode=1777`, or nothing. */
+export function tmpValue(text: string): true | TmpOptions {
+  if (text === "") return true;
+  const { size, mode, "nr-inodes": nrInodes, uid, gid, huge } = parts(text, "--private-tmp", [
+    "size",
+    "mode",
+    "nr-inodes",
+    "uid",
+    "gid",
+    "huge",
+  ]);
+  return {
+    size,
+    mode,
+    nrInodes,
+    uid: optionalNumber(uid, "--private-tmp=uid"),
+    gid: optionalNumber(gid, "--private-tmp=gid"),
+    huge: huge as TmpOptions["huge"], // The library knows which words there are.
+  };
+}
+
+/** `monotonic=3600,boottime=-1.5`, or nothing. */
+export function timeValue(text: string): true | TimeOffsets {
+  if (text === "") return true;
+  const { monotonic, boottime } = parts(text, "--private-time", ["monotonic", "boottime"]);
+  return {
+    monotonic: optionalNumber(monotonic, "--private-time=monotonic"),
+    boottime: optionalNumber(boottime, "--private-time=boottime"),
+  };
+}
+
+/** `root`, `self`, `no`, `uid=0,gid=0`, or nothing; or the maps, which imply the option and go with no value of it. */
+export function userValue(
+  text: string | undefined,
+  uidMap: readonly string[],
+  gidMap: readonly string[],
+): NamespaceOptions["privateUser"] {
+  if (uidMap.length > 0 || gidMap.length > 0) {
+    if (uidMap.length === 0) throw new UsageError("--gid-map needs --uid-map beside it");
+    if (gidMap.length === 0) throw new UsageError("--uid-map needs --gid-map beside it");
+    if (text) throw new UsageError(`--uid-map and --private-user=${text} contradict each other`);
+    return {
+      uidMap: uidMap.map((entry) => mapping(entry, "--uid-map")),
+      gidMap: gidMap.map((entry) => mapping(entry, "--gid-map")),
+    };
+  }
+  if (text === undefined) return undefined;
+  if (text === "" || text === "root") return true;
+  if (text === "no") return false;
+  if (text === "self") return "self";
+  if (!text.includes("=")) {
+    throw new UsageError(`--private-user must be root, self, no or uid=ID,gid=ID: got ${JSON.stringify(text)}`);
+  }
+  const { uid, gid } = parts(text, "--private-user", ["uid", "gid"]);
+  return { uid: optionalNumber(uid, "--private-user=uid"), gid: optionalNumber(gid, "--private-user=gid") };
+}
+
+/** `NAME=VALUE`, any number of times; the last of one name counts. */
+export function environment(entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(entries.map((entry) => {
+    const at = entry.indexOf("=");
+    if (at < 1) throw new UsageError(`--env must be NAME=VALUE: got ${JSON.stringify(entry)}`);
+    return [entry.slice(0, at), entry.slice(at + 1)];
+  }));
+}
+
+function optionalNumber(text: string | undefined, option: string): number | undefined {
+  return text === undefined ? undefined : number(text, option);
+}
+
+/** `INSIDE:OUTSIDE[:COUNT]`, in the order of user_namespaces(7). */
+function mapping(text: string, option: string): IdMapping {
+  const [, inside, outside, count] = /^(\d+):(\d+)(?::(\d+))?$/.exec(text) ?? [];
+  if (inside === undefined) {
+    throw new UsageError(`${option} must be INSIDE:OUTSIDE[:COUNT]: got ${JSON.stringify(text)}`);
+  }
+  return { inside: Number(inside), outside: Number(outside), count: count === undefined ? undefined : Number(count) };
+}
+
+/** `name=value`, with commas between. */
+function parts<Name extends string>(
+  text: string,
+  option: string,
+  known: readonly Name[],
+): Partial<Record<Name, string>> {
+  const found: Partial<Record<Name, string>> = {};
+  for (const part of text.split(",")) {
+    const at = part.indexOf("=");
+    const given = at < 0 ? part : part.slice(0, at);
+    const name = known.find((one) => one === given);
+    if (name === undefined) {
+      const guess = nearest(given, known);
+      const hint = guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`;
+      throw new UsageError(`Unknown part "${given}" of ${option}: ${hint}`);
+    }
+    if (at < 0) throw new UsageError(`${option}=${name} needs a value: ${option}=${name}=…`);
+    if (found[name] !== undefined) throw new UsageError(`${option}=${name} is given twice`);
+    found[name] = part.slice(at + 1);
+  }
+  return found;
+}
