@@ -1,0 +1,154 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { parseCommandLine } from "../src/cli/arguments.ts";
+import { UsageError } from "../src/cli/errors.ts";
+import { validate } from "../src/options.ts";
+
+/** What a command line asks for, without all that it does not. */
+function asked(...argv: string[]): Record<string, unknown> {
+  const { namespace, command, commandOptions: { args, env, clearEnv, ...rest }, ...flags } = parseCommandLine(argv);
+  const said = Object.fromEntries(Object.entries(flags).filter(([, value]) => value));
+  return {
+    ...said,
+    ...JSON.parse(JSON.stringify(namespace.termChild === true ? { ...namespace, termChild: undefined } : namespace)),
+    ...(command === undefined ? {} : { run: [command, ...args ?? []] }),
+    ...(Object.keys(env ?? {}).length === 0 ? {} : { env }),
+    ...(clearEnv ? { clearEnv } : {}),
+    ...rest,
+  };
+}
+
+const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unknown>])[] = [
+  [[], {}],
+  [["--private-mount"], { privateMount: true }],
+  [["-m"], { privateMount: true }],
+  [["--private-tmp"], { privateTmp: true }],
+  [["-t"], { privateTmp: true }],
+  [["--private-tmp=size=16m,mode=1770,nr-inodes=10k,uid=0,gid=7,huge=advise"], {
+    privateTmp: { size: "16m", mode: "1770", nrInodes: "10k", uid: 0, gid: 7, huge: "advise" },
+  }],
+  [["-tsize=1m"], { privateTmp: { size: "1m" } }],
+  [["-t=size=1m"], { privateTmp: { size: "1m" } }],
+  [["--private-pid"], { privatePid: true }],
+  [["-p", "--no-proc"], { privatePid: true, noProc: true }],
+  [["--private-net"], { privateNet: true }],
+  [["-n"], { privateNet: true }],
+  [["--private-ipc"], { privateIpc: true }],
+  [["-i"], { privateIpc: true }],
+  [["--private-user"], { privateUser: true }],
+  [["-U"], { privateUser: true }],
+  [["--private-user=root"], { privateUser: true }],
+  [["--private-user=self"], { privateUser: "self" }],
+  [["-Uself"], { privateUser: "self" }],
+  [["--private-user=no"], { privateUser: false }],
+  [["--private-user=uid=0"], { privateUser: { uid: 0 } }],
+  [["--private-user=gid=5,uid=0"], { privateUser: { uid: 0, gid: 5 } }],
+  [["--uid-map", "0:1000", "--uid-map=1:100000:65536", "--gid-map", "0:100:1"], {
+    privateUser: {
+      uidMap: [{ inside: 0, outside: 1000 }, { inside: 1, outside: 100000, count: 65536 }],
+      gidMap: [{ inside: 0, outside: 100, count: 1 }],
+    },
+  }],
+  [["-U", "--uid-map", "0:1", "--gid-map", "0:2"], {
+    privateUser: { uidMap: [{ inside: 0, outside: 1 }], gidMap: [{ inside: 0, outside: 2 }] },
+  }],
+  [["--private-uts"], { privateUts: true }],
+  [["-u"], { privateUts: true }],
+  [["--hostname", "1e3"], { hostname: "1e3" }],
+  [["--hostname=42", "--domainname", "0x10"], { hostname: "42", domainname: "0x10" }],
+  [["--private-sysvsem"], { privateSysvsem: true }],
+  [["--private-cgroup"], { privateCgroup: true }],
+  [["-C"], { privateCgroup: true }],
+  [["--private-time"], { privateTime: true }],
+  [["-T"], { privateTime: true }],
+  [["--private-time=monotonic=1.5,boottime=-60"], { privateTime: { monotonic: 1.5, boottime: -60 } }],
+  [["--term-child"], {}],
+  [["--no-term-child"], { termChild: false }],
+  [["--no-term-child", "--term-child"], {}],
+  [["--term-grace-ms", "0"], { termGraceMs: 0 }],
+  [["--cwd", "/a b", "-w", "-odd"], { cwd: "-odd" }],
+  [["-w/dir1"], { cwd: "/dir1" }],
+  [["-wdir"], { cwd: "dir" }],
+  [["-e", "A=1", "-eB=2=3", "--env=C=", "--env", "A=-4"], { env: { A: "-4", B: "2=3", C: "" } }],
+  [["--clear-env"], { clearEnv: true }],
+  [["--uid", "0", "--gid=0"], { uid: 0, gid: 0 }],
+  [["-S5", "-G", "6"], { uid: 5, gid: 6 }],
+  [["--argv0", "-sh"], { argv0: "-sh" }],
+  [["--argv0", ""], { argv0: "" }],
+  [["-d", "-h", "-V"], { debug: true, help: true, version: true }],
+  [["-pnt", "sh"], { privatePid: true, privateNet: true, privateTmp: true, run: ["sh"] }],
+  [["-pw", "/", "sh"], { privatePid: true, cwd: "/", run: ["sh"] }],
+  // Where the command begins.
+  [["ps", "--private-pid", "-h", "--", "x"], { run: ["ps", "--private-pid", "-h", "--", "x"] }],
+  [["--", "--private-pid", "--", "-h"], { run: ["--private-pid", "--", "-h"] }],
+  [["--private-pid", "true"], { privatePid: true, run: ["true"] }],
+  [["-p", "false"], { privatePid: true, run: ["false"] }],
+  [["--private-tmp", "size=1m"], { privateTmp: true, run: ["size=1m"] }],
+  [["-T", "1"], { privateTime: true, run: ["1"] }],
+  [["-", "--help"], { run: ["-", "--help"] }],
+  [["", "a"], { run: ["", "a"] }],
+  [["-p", "--", "007", "1e3"], { privatePid: true, run: ["007", "1e3"] }],
+];
+
+for (const [argv, meaning] of MEANINGS) {
+  Deno.test(`parseCommandLine() understands ${JSON.stringify(argv)}`, () => {
+    assertEquals(asked(...argv), meaning);
+  });
+}
+
+Deno.test("parseCommandLine() makes options that the library accepts", () => {
+  for (const [argv] of MEANINGS) {
+    validate(parseCommandLine(argv).namespace);
+  }
+});
+
+Deno.test("parseCommandLine() takes no variable for a prototype", () => {
+  const { env } = parseCommandLine(["-e", "__proto__=x"]).commandOptions;
+  assertEquals(Object.entries(env ?? {}), [["__proto__", "x"]]);
+});
+
+const REFUSALS: readonly (readonly [argv: string[], message: string])[] = [
+  [["--private-pdi"], `Unknown option "--private-pdi": did you mean "--private-pid"?`],
+  [["--privatePid"], `Unknown option "--privatePid": did you mean "--private-pid"?`],
+  [["--hostnam=box"], `Unknown option "--hostnam": did you mean "--hostname"?`],
+  [["--proc"], `Unknown option "--proc": did you mean "--no-proc"?`],
+  [["--nonsense"], `Unknown option "--nonsense": see nsrun --help`],
+  [["--__proto__=1"], `Unknown option "--__proto__": see nsrun --help`],
+  [["--_", "x"], `Unknown option "--_": see nsrun --help`],
+  [["-x"], `Unknown option "-x": see nsrun --help`],
+  [["-px"], `Unknown option "-x": see nsrun --help`],
+  [["-😀"], `Unknown option "-😀": see nsrun --help`],
+  [["--private-pid=no"], `--private-pid takes no value: got "no"`],
+  [["-p=1"], `--private-pid takes no value: got "1"`],
+  [["--no-proc=1"], `--no-proc takes no value: got "1"`],
+  [["--no-term-child=1"], `--no-term-child takes no value: got "1"`],
+  [["--hostname"], `--hostname needs a value`],
+  [["-pw"], `--cwd needs a value`],
+  [["--uid", ""], `--uid must be a number: got ""`],
+  [["--uid", "0x10"], `--uid must be a number: got "0x10"`],
+  [["--gid=root"], `--gid must be a number: got "root"`],
+  [["--term-grace-ms", "1e3"], `--term-grace-ms must be a number: got "1e3"`],
+  [["--env", "A"], `--env must be NAME=VALUE: got "A"`],
+  [["--env", "=A"], `--env must be NAME=VALUE: got "=A"`],
+  [["--private-tmp=siz=1m"], `Unknown part "siz" of --private-tmp: did you mean "size"?`],
+  [["--private-tmp=ro"], `Unknown part "ro" of --private-tmp: known are size, mode, nr-inodes, uid, gid, huge`],
+  [["--private-tmp=size"], `--private-tmp=size needs a value: --private-tmp=size=…`],
+  [["--private-tmp=size=1m,size=2m"], `--private-tmp=size is given twice`],
+  [["--private-tmp=uid=me"], `--private-tmp=uid must be a number: got "me"`],
+  [["--private-time=boottime=soon"], `--private-time=boottime must be a number: got "soon"`],
+  [["--private-user=nobody"], `--private-user must be root, self, no or uid=ID,gid=ID: got "nobody"`],
+  [["--private-user=pid=1"], `Unknown part "pid" of --private-user: did you mean "uid"?`],
+  [["--uid-map", "0:1"], `--uid-map needs --gid-map beside it`],
+  [["--gid-map", "0:1"], `--gid-map needs --uid-map beside it`],
+  [["--uid-map", "0", "--gid-map", "0:1"], `--uid-map must be INSIDE:OUTSIDE[:COUNT]: got "0"`],
+  [["--uid-map", "0:1", "--gid-map", "0:-1"], `--gid-map must be INSIDE:OUTSIDE[:COUNT]: got "0:-1"`],
+  [
+    ["--private-user=self", "--uid-map=0:1", "--gid-map=0:1"],
+    `--uid-map and --private-user=self contradict each other`,
+  ],
+];
+
+for (const [argv, message] of REFUSALS) {
+  Deno.test(`parseCommandLine() refuses ${JSON.stringify(argv)}`, () => {
+    assertEquals(assertThrows(() => parseCommandLine(argv), UsageError).message, message);
+  });
+}

@@ -1,0 +1,193 @@
+import { assertEquals, assertInstanceOf, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { type CommandOptions, Namespace, NamespaceError, type NamespaceOptions } from "../../mod.ts";
+import { holdings, isolatedTest } from "../support/leaks.ts";
+import { runAs, USERS } from "../support/nobody.ts";
+
+/** Both ways to start a child fail alike, in place, and leave nothing: not even for a moment. */
+function thrown(
+  options: NamespaceOptions,
+  command: string | URL,
+  commandOptions: CommandOptions = {},
+): Error & { code?: unknown } {
+  const made = new Namespace(options).command(command, commandOptions);
+  const errors = (["outputSync", "spawn", "output"] as const).map((method) => {
+    const before = holdings();
+    const error = assertThrows(() => made[method]());
+    assertEquals(holdings(), before, method);
+    assertInstanceOf(error, Error);
+    return error;
+  });
+  assertEquals(new Set(errors.map((error) => `${error.constructor.name} ${error.message}`)).size, 1);
+  return errors[0]!;
+}
+
+/** What Deno.Command throws for the same. */
+function denos(command: string, options: Deno.CommandOptions = {}): Error & { code?: unknown } {
+  const error = assertThrows(() => new Deno.Command(command, options).outputSync());
+  assertInstanceOf(error, Error);
+  return error;
+}
+
+/** Without the path, which Deno resolves before it tells it. */
+function reason({ message }: Error): string {
+  return message.replace(/^Failed to spawn '[^']*'/, "Failed to spawn 'x'");
+}
+
+const WORLDS: readonly NamespaceOptions[] = [{}, { privatePid: true, privateTmp: true, privateNet: true }, {
+  privateUser: true,
+}];
+
+for (const command of ["no-such-command", "/no/such/command", "./no-such-command", ""]) {
+  isolatedTest(`spawn() throws NotFound for the command "${command}"`, () => {
+    for (const options of WORLDS) {
+      const error = thrown(options, command);
+      assertInstanceOf(error, Deno.errors.NotFound);
+      assertEquals([reason(error), error.code], [reason(denos(command)), "ENOENT"]);
+      assertStringIncludes(error.message, `'${command}'`);
+      assertInstanceOf(error.cause, NamespaceError);
+      assertEquals([error.cause.syscall, error.cause.code], ["execve", "ENOENT"]);
+    }
+  });
+}
+
+isolatedTest("spawn() throws PermissionDenied for what is not executable", () => {
+  for (const command of ["/etc/passwd", "/etc"]) {
+    for (const options of WORLDS) {
+      const error = thrown(options, command);
+      assertInstanceOf(error, Deno.errors.PermissionDenied);
+      assertEquals([reason(error), error.code], [reason(denos(command)), "EACCES"]);
+    }
+  }
+});
+
+// BUG, reported: this is a NamespaceError, where Deno.Command throws NotADirectory.
+isolatedTest("spawn() throws NotADirectory for a command below a file, as Deno.Command does", () => {
+  const error = thrown({}, "/etc/passwd/x");
+  assertInstanceOf(error, Deno.errors.NotADirectory);
+  assertEquals(reason(error), reason(denos("/etc/passwd/x")));
+});
+
+isolatedTest("spawn() throws NotFound that names a cwd that is not there", () => {
+  for (const options of WORLDS) {
+    const error = thrown(options, "true", { cwd: "/no/such/folder" });
+    assertInstanceOf(error, denos("true", { cwd: "/no/such/folder" }).constructor as typeof Deno.errors.NotFound);
+    assertMatch(error.message, /^Failed to spawn 'true': .*cwd '\/no\/such\/folder'/);
+  }
+});
+
+// BUG, reported: this is NotFound, where Deno.Command throws NotADirectory.
+isolatedTest("spawn() throws NotADirectory that names a cwd that is a file, as Deno.Command does", () => {
+  for (const options of WORLDS) {
+    const error = thrown(options, "true", { cwd: "/etc/passwd" });
+    assertMatch(error.message, /^Failed to spawn 'true': cwd is not a directory '\/etc\/passwd'/);
+    assertInstanceOf(error, denos("true", { cwd: "/etc/passwd" }).constructor as typeof Deno.errors.NotADirectory);
+  }
+});
+
+isolatedTest("spawn() looks for cwd inside: one below the outer /tmp is not there with privateTmp", () => {
+  const folder = Deno.makeTempDirSync({ dir: "/tmp" });
+  try {
+    const { code } = new Namespace().command("true", { cwd: folder }).outputSync();
+    assertEquals(code, 0);
+    assertInstanceOf(thrown({ privateTmp: true }, "true", { cwd: folder }), Deno.errors.NotFound);
+  } finally {
+    Deno.removeSync(folder);
+  }
+});
+
+isolatedTest("spawn() tells what to do about arguments that are too large", () => {
+  for (const options of WORLDS) {
+    const error = thrown(options, "true", { args: ["x".repeat(200_000)] });
+    assertInstanceOf(error, NamespaceError);
+    assertEquals([error.code, error.errno, error.syscall], ["E2BIG", 7, "execve"]);
+    assertMatch(error.message, /^Cannot execute "true": Argument list too long \(E2BIG\)\n/);
+    assertMatch(error.hint ?? "", /128 KiB.*stdin or a file/);
+  }
+});
+
+isolatedTest("spawn() refuses NUL characters and names of variables that cannot be", () => {
+  const cases: [string, CommandOptions, string][] = [
+    ["ec\0ho", {}, `"command" must not contain a NUL`],
+    ["echo", { args: ["a", "b\0"] }, `"args[1]" must not contain a NUL`],
+    ["echo", { argv0: "\0" }, `"argv0" must not contain a NUL`],
+    ["echo", { cwd: "/\0" }, `"cwd" must not contain a NUL`],
+    ["echo", { env: { A: "a\0" } }, `"env.A" must not contain a NUL`],
+    ["echo", { env: { "A\0": "a" } }, `"env" must not contain a NUL`],
+    ["echo", { env: { "A=B": "a" } }, `"A=B" is empty or has a "="`],
+    ["echo", { env: { "": "a" } }, `"" is empty or has a "="`],
+  ];
+  for (const [command, commandOptions, message] of cases) {
+    const error = thrown({}, command, commandOptions);
+    assertInstanceOf(error, TypeError);
+    assertStringIncludes(error.message, message);
+  }
+});
+
+isolatedTest("spawn() refuses unknown options and wrong values, and names the nearest", () => {
+  const cases: [object, typeof TypeError | typeof RangeError, RegExp][] = [
+    [{ arg: ["x"] }, TypeError, /^Unknown option "arg": did you mean "args"\?$/],
+    [{ stdOut: "null" }, TypeError, /^Unknown option "stdOut": did you mean "stdout"\?$/],
+    [{ qqqqqqqqqq: 1 }, TypeError, /^Unknown option "qqqqqqqqqq": known are args, cwd, /],
+    [{ stdout: "pipe" }, TypeError, /^Option "stdout" must be "piped", "inherit" or "null": got "pipe"$/],
+    [{ stdin: 0 }, TypeError, /^Option "stdin" must be "piped", "inherit" or "null": got 0$/],
+    [{ uid: -1 }, RangeError, /^Option "uid" must be an integer from 0 to 4294967294/],
+    [{ gid: 2 ** 32 - 1 }, RangeError, /^Option "gid" must be an integer from 0/],
+    [{ uid: "0" }, TypeError, /^Option "uid" must be a number/],
+    [{ signal: "SIGTERM" }, TypeError, /^Option "signal" must be an AbortSignal$/],
+    [{ cwd: 5 }, TypeError, /^Option "cwd" must be a string/],
+    [{ cwd: new URL("https://example.org/") }, TypeError, /^Option "cwd" must be a path or a file URL/],
+  ];
+  for (const [commandOptions, Class, message] of cases) {
+    const error = thrown({}, "true", commandOptions as CommandOptions);
+    assertInstanceOf(error, Class);
+    assertMatch(error.message, message);
+  }
+  assertInstanceOf(thrown({}, new URL("https://example.org/bin/true")), TypeError);
+});
+
+isolatedTest("spawn() throws the reason of a signal that is aborted already", () => {
+  assertEquals(thrown({}, "true", { signal: AbortSignal.abort(new Error("over")) }).message, "over");
+  assertEquals(thrown({ privatePid: true }, "true", { signal: AbortSignal.abort() }).name, "AbortError");
+});
+
+for (const user of USERS) {
+  isolatedTest(
+    `uid and gid that are not mapped in the user namespace are refused with a hint, as ${user}`,
+    async () => {
+      const results = await runAs(user, [
+        { options: { privateUser: true }, argv: ["id"], commandOptions: { uid: 1000 } },
+        { options: { privateUser: true }, argv: ["id"], commandOptions: { gid: 1000 } },
+      ]);
+      for (const [index, [option, syscall]] of ([["uid", "user"], ["gid", "group"]] as const).entries()) {
+        const { error } = results[index]!;
+        assertEquals([error?.name, error?.code, error?.option], ["NamespaceError", "EINVAL", option]);
+        assertMatch(
+          error!.message,
+          new RegExp(`^Cannot become ${syscall} 1000 for ${option}: Invalid argument \\(EINVAL\\)`),
+        );
+        assertMatch(error!.hint ?? "", /not mapped.*uidMap/);
+      }
+    },
+  );
+}
+
+isolatedTest("uid of somebody else is refused to an ordinary user with a hint", async () => {
+  const [result] = await runAs("nobody", [{ options: {}, argv: ["id"], commandOptions: { uid: 0 } }]);
+  assertEquals([result!.error?.name, result!.error?.code], ["NamespaceError", "EPERM"]);
+  assertMatch(result!.error?.hint ?? "", /CAP_SETUID and CAP_SETGID/);
+});
+
+isolatedTest("NamespaceError tells the step with its arguments", () => {
+  const error = thrown({ privateTmp: { size: "1m", uid: 1000 }, privateUser: true }, "true");
+  assertInstanceOf(error, NamespaceError);
+  assertEquals([error.code, error.syscall, error.option], ["EINVAL", "mount", "privateTmp"]);
+  assertEquals(error.step, `mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID|MS_NODEV, "mode=1777,size=1m,uid=1000")`);
+  assertMatch(error.message, /^Cannot mount tmpfs at "\/tmp" for privateTmp: Invalid argument \(EINVAL\)\n/);
+});
+
+isolatedTest("privateTime refuses a clock before 0, with a hint", () => {
+  const error = thrown({ privateTime: { boottime: -1_000_000_000 } }, "true");
+  assertInstanceOf(error, NamespaceError);
+  assertEquals([error.code, error.option], ["ERANGE", "privateTime"]);
+  assertMatch(error.hint ?? "", /stand before 0/);
+});
