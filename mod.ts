@@ -16,4 +16,3 @@ export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export { Command, type CommandOptions } from "./src/process/command.ts";
-export { SubprocessReadableStream } from "./src/process/streams.ts";

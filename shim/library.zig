@@ -13,65 +13,119 @@ const spawn = @import("spawn.zig");
 
 comptime {
     @export(&abi, .{ .name = "ns_abi" });
-    @export(&spawnPlan, .{ .name = "ns_spawn" });
-    @export(&executePlan, .{ .name = "ns_execute" });
+    @export(&run, .{ .name = "ns_run" });
+    @export(&call, .{ .name = "ns_call" });
+    @export(&context, .{ .name = "ns_context" });
     @export(&wait, .{ .name = "ns_wait" });
-    @export(&signal, .{ .name = "ns_signal" });
-    @export(&pipe, .{ .name = "ns_pipe" });
-    @export(&read, .{ .name = "ns_read" });
-    @export(&write, .{ .name = "ns_write" });
-    @export(&close, .{ .name = "ns_close" });
-    @export(&epollCreate, .{ .name = "ns_epoll_create" });
-    @export(&eventCounter, .{ .name = "ns_event_counter" });
     @export(&epollControl, .{ .name = "ns_epoll_control" });
     @export(&epollWait, .{ .name = "ns_epoll_wait" });
-    @export(&environment, .{ .name = "ns_environment" });
+    @export(&pipe, .{ .name = "ns_pipe" });
+    @export(&transfer, .{ .name = "ns_transfer" });
 }
 
 /// The sizes of what both sides know the layout of; src/machine/library.ts compares them with its own.
-const Abi = extern struct {
-    version: u32 = plan_zig.version,
-    architecture: u32 = kernel_linux.architecture,
-    header_size: u32 = @sizeOf(plan_zig.Header),
-    step_size: u32 = @sizeOf(plan_zig.Step),
-    words_size: u32 = @sizeOf(plan_zig.Words),
-    report_size: u32 = @sizeOf(spawn.Report),
-    status_size: u32 = @sizeOf(Status),
-    event_size: u32 = @sizeOf(Event),
+const abi: extern struct {
+    version: u32,
+    architecture: u32,
+    header_size: u32,
+    step_size: u32,
+    words_size: u32,
+    report_size: u32,
+    caller_size: u32,
+    status_size: u32,
+    event_size: u32,
+} = .{
+    .version = plan_zig.version,
+    .architecture = kernel_linux.architecture,
+    .header_size = @sizeOf(plan_zig.Header),
+    .step_size = @sizeOf(plan_zig.Step),
+    .words_size = @sizeOf(plan_zig.Words),
+    .report_size = @sizeOf(spawn.Report),
+    .caller_size = @sizeOf(Caller),
+    .status_size = @sizeOf(Status),
+    .event_size = @sizeOf(Event),
 };
 
-fn abi(out: *Abi) callconv(.c) i32 {
-    out.* = .{};
+/// Executes a plan: in a child that is cloned for it (`in_child` 1, see spawn.zig), or its child steps in the calling
+/// thread (0), which changes the plan in place. What came of it is in `report`.
+fn run(in_child: u32, bytes: [*]align(8) u8, size: u32, report: *spawn.Report, results: [*]i64, results_len: u32) callconv(.c) i32 {
+    if (in_child != 0) {
+        spawn.spawn(bytes[0..size], report, results[0..results_len]);
+    } else {
+        executeHere(bytes[0..size], report, results[0..results_len]);
+    }
     return 0;
 }
 
-/// Clones a child that executes the plan: see spawn.zig. What came of it is in `report`.
-fn spawnPlan(bytes: [*]const u8, size: u32, report: *spawn.Report, results: [*]i64, results_len: u32) callconv(.c) i32 {
-    spawn.spawn(bytes[0..size], report, results[0..results_len]);
-    return 0;
-}
-
-/// Executes the plan's child steps in the calling thread, and copies its data area back: calls write there.
-/// The plan is changed in place and can be executed once.
-fn executePlan(bytes: [*]align(8) u8, size: u32, report: *spawn.Report, results: [*]i64, results_len: u32) callconv(.c) i32 {
+fn executeHere(bytes: []align(8) u8, report: *spawn.Report, results: []i64) void {
     report.* = .{ .pid = 0, .pidfd = -1, .stage = .none, .step = 0, .errno = 0 };
-    const plan = plan_zig.open(bytes[0..size], kernel_linux.architecture) catch |refusal| {
+    const plan = plan_zig.open(bytes, kernel_linux.architecture) catch |refusal| {
         report.stage = .plan;
         report.errno = @intFromError(refusal);
-        return 0;
+        return;
     };
-    if (plan.child.len > results_len) {
+    if (plan.child.len > results.len) {
         report.stage = .plan;
-        return 0;
+        return;
     }
-    const outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), results[0..results_len]);
-    machine.closeOpened(kernel_linux.Kernel{}, plan.child, results[0..results_len]);
+    const kernel: kernel_linux.Kernel = .{};
+    const outcome = machine.execute(kernel, plan.child, @intFromPtr(plan.data.ptr), results);
+    machine.closeOpened(kernel, plan.child, results);
     if (outcome.errno != 0) {
         report.stage = .child_step;
         report.step = outcome.step;
         report.errno = outcome.errno;
     }
-    return 0;
+}
+
+/// A system call by number whose arguments are small integers: close, epoll_create1, pidfd_send_signal, kill, ….
+fn call(number: u32, a: i32, b: i32, c: i32, d: i32) callconv(.c) i32 {
+    const wide = [_]u64{ @bitCast(@as(i64, a)), @bitCast(@as(i64, b)), @bitCast(@as(i64, c)), @bitCast(@as(i64, d)) };
+    const kernel: kernel_linux.Kernel = .{};
+    return @intCast(kernel.call(number, .{ wide[0], wide[1], wide[2], wide[3], 0, 0 }));
+}
+
+/// What plans depend on.
+const Caller = extern struct {
+    uid: u32,
+    gid: u32,
+    /// The effective capabilities of the calling thread: CAP_SYS_ADMIN and the like are bits of the first word.
+    capabilities: [2]u32,
+};
+
+/// Says who the caller is, and copies libc's environment (`list` is its `environ`) as NUL-terminated strings, one after
+/// the other. Returns the environment's size in bytes, which is more than `capacity` where it did not fit, or -1 when it
+/// is what the buffer holds already, `known` bytes of it.
+fn context(list: *const ?[*:null]const ?[*:0]const u8, buffer: [*]u8, capacity: u32, known: u32, caller: *Caller) callconv(.c) i32 {
+    whoCalls(caller);
+    const none = [_:null]?[*:0]const u8{};
+    const entries: [:null]const ?[*:0]const u8 = std.mem.span(list.* orelse &none);
+    var size: u32 = 0;
+    var same = true;
+    for (entries) |entry| {
+        const text = std.mem.span(entry.?);
+        const end = size + @as(u32, @intCast(text.len)) + 1;
+        if (end <= capacity) {
+            const place = buffer[size..end];
+            same = same and end <= known and std.mem.eql(u8, place, text[0 .. text.len + 1]);
+            if (!same) @memcpy(place, text[0 .. text.len + 1]);
+        }
+        size = end;
+    }
+    return if (same and size == known) -1 else @intCast(size);
+}
+
+fn whoCalls(caller: *Caller) void {
+    const version_3 = 0x2008_0522; // capget(2)
+    const header = extern struct { version: u32, pid: i32 }{ .version = version_3, .pid = 0 };
+    var sets: [2]extern struct { effective: u32, permitted: u32, inheritable: u32 } = undefined;
+    const got = linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&sets));
+    const failed = linux.errno(got) != .SUCCESS;
+    caller.* = .{
+        .uid = linux.geteuid(),
+        .gid = linux.getegid(),
+        .capabilities = if (failed) .{ 0, 0 } else .{ sets[0].effective, sets[1].effective },
+    };
 }
 
 const Status = extern struct {
@@ -94,11 +148,6 @@ fn wait(pidfd: i32, options: u32, out: *Status) callconv(.c) i32 {
         out.* = .{ .pid = child.pid, .code = info.code, .status = status };
         return raw(waited);
     }
-}
-
-fn signal(pidfd: i32, number: i32) callconv(.c) i32 {
-    const none: usize = 0;
-    return raw(linux.syscall4(.pidfd_send_signal, @intCast(pidfd), @intCast(number), none, 0));
 }
 
 /// pipe2(2), close-on-exec, `ours` (0 to read, 1 to write) non-blocking. Both ends are above 2: a program whose own stdin
@@ -129,16 +178,10 @@ fn pipe(ours: u32, out: *[2]i32) callconv(.c) i32 {
     return 0;
 }
 
-fn read(fd: i32, buffer: [*]u8, size: u32) callconv(.c) i32 {
-    return raw(linux.read(fd, buffer, size));
-}
-
-fn write(fd: i32, buffer: [*]const u8, size: u32) callconv(.c) i32 {
-    return raw(linux.write(fd, buffer, size));
-}
-
-fn close(fd: i32) callconv(.c) i32 {
-    return raw(linux.close(fd));
+/// read(2) or write(2), by number.
+fn transfer(number: u32, fd: i32, buffer: [*]u8, size: u32) callconv(.c) i32 {
+    const kernel: kernel_linux.Kernel = .{};
+    return @intCast(kernel.call(number, .{ @intCast(fd), @intFromPtr(buffer), size, 0, 0, 0 }));
 }
 
 /// What epoll reports, without the packing that struct epoll_event has on x86_64 alone.
@@ -152,15 +195,6 @@ const Event = extern struct {
 const events_max = 64;
 /// Of a token: the descriptor is a child's pidfd, to be reaped when it is ready.
 const child_bit: u32 = 0x8000_0000;
-
-fn epollCreate() callconv(.c) i32 {
-    return raw(linux.epoll_create1(linux.EPOLL.CLOEXEC));
-}
-
-/// A descriptor that is always ready to be written: added to an epoll, it ends a wait in another thread.
-fn eventCounter() callconv(.c) i32 {
-    return raw(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
-}
 
 fn epollControl(epoll: i32, operation: u32, fd: i32, events: u32, token: u32) callconv(.c) i32 {
     const data = @as(u64, @intCast(fd)) << 32 | token;
@@ -187,20 +221,6 @@ fn epollWait(epoll: i32, timeout: i32, out: [*]Event) callconv(.c) i32 {
     return @intCast(count);
 }
 
-/// Copies libc's environment (`list` is its `environ`) as NUL-terminated strings, one after the other, and returns its
-/// size in bytes, which is more than `capacity` where it did not fit.
-fn environment(list: *const ?[*:null]const ?[*:0]const u8, buffer: [*]u8, capacity: u32) callconv(.c) i32 {
-    const entries = std.mem.span(list.* orelse return 0);
-    var size: u32 = 0;
-    for (entries) |entry| {
-        const text = std.mem.span(entry.?);
-        const end = size + @as(u32, @intCast(text.len)) + 1;
-        if (end <= capacity) @memcpy(buffer[size..end], text[0 .. text.len + 1]);
-        size = end;
-    }
-    return @intCast(size);
-}
-
 test {
     _ = machine;
     _ = plan_zig;
@@ -220,21 +240,30 @@ test "pipe() gives ends above 2 even where 0 is free" {
         _ = linux.close(end);
     };
     for (ends) |end| try std.testing.expect(end > 2);
-    try std.testing.expectEqual(1, write(ends[1], "x", 1));
-    var byte: [1]u8 = undefined;
-    try std.testing.expectEqual(1, read(ends[0], &byte, 1));
+    var byte: [1]u8 = .{'x'};
+    try std.testing.expectEqual(1, transfer(@intFromEnum(linux.SYS.write), ends[1], &byte, 1));
+    byte[0] = 0;
+    const read = @intFromEnum(linux.SYS.read);
+    try std.testing.expectEqual(1, transfer(read, ends[0], &byte, 1));
     try std.testing.expectEqual('x', byte[0]);
-    try std.testing.expectEqual(-@as(i32, @intFromEnum(linux.E.AGAIN)), read(ends[0], &byte, 1));
-    try std.testing.expectEqual(-@as(i32, @intFromEnum(linux.E.BADF)), close(9999));
+    try std.testing.expectEqual(-@as(i32, @intFromEnum(linux.E.AGAIN)), transfer(read, ends[0], &byte, 1));
+    try std.testing.expectEqual(-@as(i32, @intFromEnum(linux.E.BADF)), call(@intFromEnum(linux.SYS.close), 9999, 0, 0, 0));
 }
 
-test "environment() copies the strings and says how much room they need" {
+test "context() copies the environment once, and says how much room it needs" {
     const strings = [_:null]?[*:0]const u8{ "A=1", "B=" };
     const list: ?[*:null]const ?[*:0]const u8 = &strings;
     const none: ?[*:null]const ?[*:0]const u8 = null;
     var buffer: [16]u8 = @splat(0xff);
-    try std.testing.expectEqual(7, environment(&list, &buffer, 16));
+    var caller: Caller = undefined;
+    try std.testing.expectEqual(7, context(&list, &buffer, 16, 0, &caller));
     try std.testing.expectEqualStrings("A=1\x00B=\x00", buffer[0..7]);
-    try std.testing.expectEqual(7, environment(&list, &buffer, 0));
-    try std.testing.expectEqual(0, environment(&none, &buffer, 16));
+    try std.testing.expectEqual(-1, context(&list, &buffer, 16, 7, &caller));
+    try std.testing.expectEqual(7, context(&list, &buffer, 16, 6, &caller));
+    try std.testing.expectEqual(7, context(&list, &buffer, 0, 0, &caller));
+    buffer[0] = 'X';
+    try std.testing.expectEqual(7, context(&list, &buffer, 16, 7, &caller));
+    try std.testing.expectEqual(-1, context(&none, &buffer, 16, 0, &caller));
+    try std.testing.expectEqual(0, context(&none, &buffer, 16, 7, &caller));
+    try std.testing.expectEqual(linux.geteuid(), caller.uid);
 }

@@ -1,5 +1,5 @@
 /**
- * System call numbers of the calls that plans make.
+ * System call numbers of the calls that plans make, and of a few others.
  *
  * @see `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h` of Linux
  * @module
@@ -10,7 +10,6 @@ export type Architecture = "x86_64" | "aarch64";
 
 /** Name → number on x86_64, number on aarch64. */
 const NUMBERS = {
-  capget: [125, 90],
   chdir: [80, 49],
   clone: [56, 220],
   close: [3, 57],
@@ -20,13 +19,13 @@ const NUMBERS = {
   eventfd2: [290, 19],
   execve: [59, 221],
   futex: [202, 98],
-  getegid: [108, 177],
-  geteuid: [107, 175],
   ioctl: [16, 29],
   kill: [62, 129],
   mount: [165, 40],
   openat: [257, 56],
+  pidfd_send_signal: [424, 424],
   prctl: [157, 167],
+  read: [0, 63],
   rt_sigprocmask: [14, 135],
   setdomainname: [171, 162],
   setgroups: [116, 159],
@@ -40,7 +39,7 @@ const NUMBERS = {
   write: [1, 64],
 } as const satisfies Record<string, readonly [number, number]>;
 
-/** The name of a system call that plans can make. */
+/** The name of a system call that is known here. */
 export type SyscallName = keyof typeof NUMBERS;
 
 /** The number of a system call on an architecture. */

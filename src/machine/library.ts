@@ -8,21 +8,20 @@
  */
 
 import { errnoName, errnoText } from "../abi/errno.ts";
-import { type Architecture, elfMachine } from "../abi/syscalls.ts";
+import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "../abi/syscalls.ts";
 import { type Caller, capabilitiesOf } from "../plan/caller.ts";
 import { describeCall, describeResult } from "../plan/describe.ts";
 import { encode, LAYOUT } from "../plan/encode.ts";
 import type { Plan, Step } from "../plan/step.ts";
 import { LIBRARIES } from "./artifacts.ts";
 
+/** What every spawn needs. Each function costs some 80 µs when it is opened, so there are few. */
 const symbols = {
-  ns_abi: {
-    parameters: ["buffer"], // Abi *out
-    result: "i32",
-  },
-  ns_spawn: {
+  ns_abi: { type: "pointer" }, // const Abi ns_abi
+  ns_run: {
     parameters: [
-      "buffer", // const uint8_t *plan
+      "u32", // uint32_t in_child
+      "buffer", // uint8_t *plan
       "u32", // uint32_t size
       "buffer", // Report *report
       "buffer", // int64_t *results
@@ -30,13 +29,23 @@ const symbols = {
     ],
     result: "i32",
   },
-  ns_execute: {
+  ns_call: {
     parameters: [
-      "buffer", // uint8_t *plan, changed
-      "u32", // uint32_t size
-      "buffer", // Report *report
-      "buffer", // int64_t *results
-      "u32", // uint32_t results_len
+      "u32", // uint32_t number
+      "i32", // int32_t a
+      "i32", // int32_t b
+      "i32", // int32_t c
+      "i32", // int32_t d
+    ],
+    result: "i32",
+  },
+  ns_context: {
+    parameters: [
+      "pointer", // char ***environ
+      "buffer", // uint8_t *buffer
+      "u32", // uint32_t capacity
+      "u32", // uint32_t known
+      "buffer", // Caller *caller
     ],
     result: "i32",
   },
@@ -46,48 +55,6 @@ const symbols = {
       "u32", // uint32_t options
       "buffer", // Status *out
     ],
-    result: "i32",
-  },
-  ns_signal: {
-    parameters: [
-      "i32", // int pidfd
-      "i32", // int number
-    ],
-    result: "i32",
-  },
-  ns_pipe: {
-    parameters: [
-      "u32", // uint32_t ours
-      "buffer", // int out[2]
-    ],
-    result: "i32",
-  },
-  ns_read: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // void *buffer
-      "u32", // uint32_t size
-    ],
-    result: "i32",
-  },
-  ns_write: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // const void *buffer
-      "u32", // uint32_t size
-    ],
-    result: "i32",
-  },
-  ns_close: {
-    parameters: ["i32"], // int fd
-    result: "i32",
-  },
-  ns_epoll_create: {
-    parameters: [],
-    result: "i32",
-  },
-  ns_event_counter: {
-    parameters: [],
     result: "i32",
   },
   ns_epoll_control: {
@@ -107,26 +74,42 @@ const symbols = {
       "buffer", // Event out[64]
     ],
     result: "i32",
-  },
-  epollWaitElsewhere: {
-    name: "ns_epoll_wait",
-    parameters: ["i32", "i32", "buffer"], // The same, on another thread.
-    result: "i32",
     nonblocking: true,
   },
-  ns_environment: {
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** What only pipes need. */
+const pipeSymbols = {
+  ns_pipe: {
     parameters: [
-      "pointer", // char ***environ
-      "buffer", // uint8_t *buffer
-      "u32", // uint32_t capacity
+      "u32", // uint32_t ours
+      "buffer", // int out[2]
+    ],
+    result: "i32",
+  },
+  ns_transfer: {
+    parameters: [
+      "u32", // uint32_t number
+      "i32", // int fd
+      "buffer", // void *buffer
+      "u32", // uint32_t size
+    ],
+    result: "i32",
+  },
+  ns_epoll_wait: {
+    parameters: [
+      "i32", // int epoll
+      "i32", // int timeout, in ms
+      "buffer", // Event out[64]
     ],
     result: "i32",
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Sizes of what the shim writes, in the order of `Abi` in shim/library.zig. */
-const ABI = ["version", "architecture", "header", "step", "words", "report", "status", "event"] as const;
+/** What both sides know, in the order of `abi` in shim/library.zig. */
+const ABI = ["version", "architecture", "header", "step", "words", "report", "caller", "status", "event"] as const;
 const REPORT_WORDS = 5;
+const CALLER_WORDS = 4;
 const STATUS_WORDS = 3;
 const EVENT_WORDS = 2 + STATUS_WORDS;
 const EVENTS_MAX = 64;
@@ -137,6 +120,7 @@ const MFD_CLOEXEC = 1;
 /** Since Linux 6.3. It is about execve, not about loading; and vm.memfd_noexec=2 refuses a memfd without it. */
 const MFD_NOEXEC_SEAL = 8;
 
+const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
 const CLD_EXITED = 1;
 
@@ -181,16 +165,18 @@ export const ARCHITECTURE: Architecture = Deno.build.arch;
 /** The shim's functions, with the types of TypeScript. Everything below returns minus an errno where it says "result". */
 export class Library {
   readonly #shim: Deno.DynamicLibrary<typeof symbols>["symbols"];
+  readonly #path: string;
+  #pipes: Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] | undefined;
   /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
   readonly #environ: Deno.PointerValue;
   #buffer = new Uint8Array(8192);
   #environment: Uint8Array = new Uint8Array();
   readonly #report = new Int32Array(REPORT_WORDS);
   #results = new BigInt64Array(64);
-  readonly #events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
   readonly #status = new Int32Array(STATUS_WORDS);
-  #callerPlan: Uint8Array<ArrayBuffer> | undefined;
-  #lastCaller: { uid: number; gid: number; effective: number; caller: Caller } | undefined;
+  readonly #callerWords = new Uint32Array(CALLER_WORDS);
+  #effective: number | undefined;
+  #caller: Caller | undefined;
 
   /**
    * Loads the shim.
@@ -220,13 +206,13 @@ export class Library {
       throw new Deno.errors.WriteZero("Cannot load the shim: there is no memory for it");
     }
     // The descriptor stays open: glibc knows a library by its path, and would take the next one of this number for it.
-    this.#shim = Deno.dlopen(`/proc/self/fd/${fd}`, symbols).symbols;
+    this.#path = `/proc/self/fd/${fd}`;
+    this.#shim = Deno.dlopen(this.#path, symbols).symbols;
     this.#checkAbi();
   }
 
   #checkAbi(): void {
-    const theirs = new Uint32Array(ABI.length);
-    this.#shim.ns_abi(theirs);
+    const theirs = new Deno.UnsafePointerView(this.#shim.ns_abi!);
     const ours: Record<typeof ABI[number], number> = {
       version: LAYOUT.version,
       architecture: elfMachine(ARCHITECTURE),
@@ -234,10 +220,11 @@ export class Library {
       step: LAYOUT.step,
       words: LAYOUT.words,
       report: REPORT_WORDS * 4,
+      caller: CALLER_WORDS * 4,
       status: STATUS_WORDS * 4,
       event: EVENT_WORDS * 4,
     };
-    const different = ABI.filter((name, index) => theirs[index] !== ours[name]);
+    const different = ABI.filter((name, index) => theirs.getUint32(index * 4) !== ours[name]);
     if (different.length > 0) {
       throw new Error(`Cannot use the shim: its ${different.join(", ")} differ; run "deno task build"`);
     }
@@ -251,7 +238,7 @@ export class Library {
   spawn(plan: Plan, trace?: (line: string) => void): Spawned | Refused {
     const { parent, child } = plan;
     const count = parent.length + child.length;
-    const report = this.#run("ns_spawn", encode(plan, ARCHITECTURE), count);
+    const report = this.#run(true, encode(plan, ARCHITECTURE), count);
     const pid = report[0]!, pidfd = report[1]!, stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     if (stage === "none" && trace === undefined) return { pid, pidfd };
 
@@ -287,7 +274,7 @@ export class Library {
     trace?: (line: string) => void,
   ): Refused | { readonly results: readonly (number | undefined)[] } {
     const plan: Plan = { cloneFlags: { value: 0, name: "0" }, cloneOption: undefined, parent: [], child: steps };
-    const report = this.#run("ns_execute", encode(plan, ARCHITECTURE), steps.length);
+    const report = this.#run(false, encode(plan, ARCHITECTURE), steps.length);
     const stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     const results = this.#takeResults(steps.length);
     if (trace !== undefined) traceSteps(trace, steps, results);
@@ -296,9 +283,9 @@ export class Library {
     return { step: steps[index]!, errno, section: steps, results };
   }
 
-  #run(how: "ns_spawn" | "ns_execute", bytes: Uint8Array<ArrayBuffer>, stepCount: number): Int32Array {
+  #run(inChild: boolean, bytes: Uint8Array<ArrayBuffer>, stepCount: number): Int32Array {
     if (this.#results.length < stepCount) this.#results = new BigInt64Array(stepCount * 2);
-    this.#shim[how](bytes, bytes.length, this.#report, this.#results, stepCount);
+    this.#shim.ns_run(inChild ? 1 : 0, bytes, bytes.length, this.#report, this.#results, stepCount);
     return this.#report;
   }
 
@@ -307,33 +294,28 @@ export class Library {
     return Array.from(this.#results.subarray(0, stepCount), (value) => value === NOT_RUN ? undefined : Number(value));
   }
 
-  /** Who the calling process is at this moment. */
-  caller(): Caller {
-    // capget(2): the header asks for version 3 of the calling thread; of the answer, the first word is the effective set.
-    const plan = this.#callerPlan ??= encode(CALLER_PLAN, ARCHITECTURE);
-    this.#run("ns_execute", plan, CALLER_PLAN.child.length);
-    const uid = Number(this.#results[0]), gid = Number(this.#results[1]);
-    const effective = new DataView(plan.buffer).getUint32(plan.length - CAPABILITY_DATA_SIZE, true);
-    const before = this.#lastCaller;
-    if (before?.uid === uid && before.gid === gid && before.effective === effective) return before.caller;
-    const caller = { uid, gid, capabilities: capabilitiesOf(effective) };
-    this.#lastCaller = { uid, gid, effective, caller };
-    return caller;
-  }
-
   /**
-   * The environment of this process: strings that end with a NUL, one after the other. The same array as before, where
-   * nothing has changed.
+   * Who this process is at this moment, and its environment: strings that end with a NUL, one after the other. Both are
+   * the same objects as before where nothing has changed.
    */
-  environment(): Uint8Array {
+  context(): { readonly caller: Caller; readonly environment: Uint8Array } {
+    let known = this.#environment.length;
     while (true) {
-      const size = this.#shim.ns_environment(this.#environ, this.#buffer, this.#buffer.length);
+      const size = this.#shim.ns_context(this.#environ, this.#buffer, this.#buffer.length, known, this.#callerWords);
+      if (size < 0) break;
       if (size <= this.#buffer.length) {
-        const now = this.#buffer.subarray(0, size);
-        return this.#environment = isSame(now, this.#environment) ? this.#environment : now.slice();
+        this.#environment = this.#buffer.slice(0, size);
+        break;
       }
       this.#buffer = new Uint8Array(size * 2);
+      known = 0;
     }
+    const [uid, gid, effective] = this.#callerWords as unknown as [number, number, number];
+    if (this.#effective !== effective || this.#caller?.uid !== uid || this.#caller.gid !== gid) {
+      this.#effective = effective;
+      this.#caller = { uid, gid, capabilities: capabilitiesOf(effective) };
+    }
+    return { caller: this.#caller, environment: this.#environment };
   }
 
   /** Waits for a child to end, and takes its ending. */
@@ -352,97 +334,80 @@ export class Library {
     return readEnding(this.#status, 0);
   }
 
-  /** Sends a signal to a child; its result is -ESRCH when it has ended. */
-  signal(pidfd: number, number: number): number {
-    return this.#shim.ns_signal(pidfd, number);
+  /** Sends a signal to a child; says whether it was still there to get it. */
+  signal(pidfd: number, number: number): boolean {
+    return this.#call("pidfd_send_signal", pidfd, number) === 0;
   }
 
   /** Sends a signal to this process itself. */
   raise(number: number): void {
-    this.execute([{ call: "kill", args: [Deno.pid, number], what: "signal this process" }]);
+    this.#call("kill", Deno.pid, number);
+  }
+
+  close(fd: number): void {
+    this.#call("close", fd);
+  }
+
+  /** An epoll instance, close-on-exec. */
+  epollCreate(): number {
+    return this.#descriptor(this.#call("epoll_create1", O_CLOEXEC), "an epoll instance");
+  }
+
+  /** A descriptor that is always ready to be written: an eventfd(2), close-on-exec. */
+  eventCounter(): number {
+    return this.#descriptor(this.#call("eventfd2", 0, O_CLOEXEC), "an eventfd");
+  }
+
+  /** epoll_ctl(2); says whether it was done. */
+  epollControl(epoll: number, operation: number, fd: number, events: number, token: number): boolean {
+    return this.#shim.ns_epoll_control(epoll, operation, fd, events, token) === 0;
+  }
+
+  #call(name: SyscallName, a: number, b = 0): number {
+    return this.#shim.ns_call(syscallNumber(name, ARCHITECTURE), a, b, 0, 0);
+  }
+
+  #descriptor(result: number, what: string): number {
+    if (result < 0) throw new Deno.errors.Busy(`Cannot make ${what}: ${errnoText(-result)} (${errnoName(-result)})`);
+    return result;
+  }
+
+  get #forPipes(): Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] {
+    return this.#pipes ??= Deno.dlopen(this.#path, pipeSymbols).symbols;
   }
 
   /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write) does not block. */
   pipe(ours: 0 | 1): readonly [read: number, write: number] {
     const ends = new Int32Array(2);
-    const result = this.#shim.ns_pipe(ours, ends);
-    if (result < 0) throw new Deno.errors.Busy(`Cannot make a pipe: ${errnoText(-result)} (${errnoName(-result)})`);
+    this.#descriptor(this.#forPipes.ns_pipe(ours, ends), "a pipe");
     return [ends[0]!, ends[1]!];
   }
 
-  /** Reads into a buffer that is not empty; the result is a number of bytes, 0 at the end. */
+  /** Reads into a buffer that is not empty: a number of bytes, 0 at the end, or minus an errno. */
   read(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#shim.ns_read(fd, buffer, buffer.length);
+    return this.#forPipes.ns_transfer(syscallNumber("read", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
-  /** Writes from a buffer that is not empty; the result is a number of bytes. */
+  /** Writes from a buffer that is not empty: a number of bytes, or minus an errno. */
   write(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#shim.ns_write(fd, buffer, buffer.length);
-  }
-
-  close(fd: number): void {
-    this.#shim.ns_close(fd);
-  }
-
-  /** An epoll instance, close-on-exec. */
-  epollCreate(): number {
-    const result = this.#shim.ns_epoll_create();
-    if (result < 0) {
-      throw new Deno.errors.Busy(`Cannot make an epoll instance: ${errnoText(-result)} (${errnoName(-result)})`);
-    }
-    return result;
-  }
-
-  /** A descriptor that is always ready to be written: an eventfd(2), close-on-exec. */
-  eventCounter(): number {
-    const result = this.#shim.ns_event_counter();
-    if (result < 0) throw new Deno.errors.Busy(`Cannot make an eventfd: ${errnoText(-result)} (${errnoName(-result)})`);
-    return result;
-  }
-
-  /** epoll_ctl(2); a result. */
-  epollControl(epoll: number, operation: number, fd: number, events: number, token: number): number {
-    return this.#shim.ns_epoll_control(epoll, operation, fd, events, token);
+    return this.#forPipes.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
   /** epoll_wait(2) in this thread, which does nothing else meanwhile. `timeout` is in milliseconds, -1 for none. */
   poll(epoll: number, timeout: number): Event[] {
-    return readEvents(this.#events, this.#shim.ns_epoll_wait(epoll, timeout, this.#events));
+    const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
+    return readEvents(events, this.#forPipes.ns_epoll_wait(epoll, timeout, events));
   }
 
   /** epoll_wait(2) in another thread. */
-  async pollElsewhere(epoll: number): Promise<Event[]> {
+  async pollElsewhere(epoll: number, timeout: number): Promise<Event[]> {
     const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
-    return readEvents(events, await this.#shim.epollWaitElsewhere(epoll, -1, events));
+    return readEvents(events, await this.#shim.ns_epoll_wait(epoll, timeout, events));
   }
 }
 
 /** `not_run` of shim/plan.zig. */
 const NOT_RUN = -(2n ** 63n);
-
-const CAPABILITY_DATA_SIZE = 24;
-const CAPABILITY_HEADER = new Uint8Array(new Uint32Array([0x20080522, 0]).buffer);
-/** The answer is read at the end of the plan: it must be the last of the data. */
-const CALLER_PLAN: Plan = {
-  cloneFlags: { value: 0, name: "0" },
-  cloneOption: undefined,
-  parent: [],
-  child: [
-    { call: "geteuid", args: [], what: "ask for the user id" },
-    { call: "getegid", args: [], what: "ask for the group id" },
-    {
-      call: "capget",
-      args: [{ bytes: CAPABILITY_HEADER, name: "{v3}" }, { bytes: new Uint8Array(CAPABILITY_DATA_SIZE), name: "data" }],
-      what: "ask for the capabilities",
-    },
-  ],
-};
-
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
-  return true;
-}
 
 function readEvents(words: Int32Array, count: number): Event[] {
   if (count < 0) throw new Error(`Cannot wait for events: ${errnoText(-count)} (${errnoName(-count)})`);

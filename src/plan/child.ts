@@ -97,8 +97,29 @@ function planWorld(settings: Settings, caller: Caller): World {
   };
 }
 
-/** Plans a child for a caller. */
+/** The last plan of each settings: a program that runs one command again and again plans it once. */
+const plans = new WeakMap<Settings, { readonly child: ChildSettings; readonly caller: Caller; readonly plan: Plan }>();
+
+/** Plans a child for a caller. The same plan as before for the same child. */
 export function planChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
+  const last = plans.get(settings);
+  if (last?.caller === caller && isSameChild(last.child, child)) return last.plan;
+  const plan = planNewChild(settings, child, caller);
+  plans.set(settings, { child, caller, plan });
+  return plan;
+}
+
+function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
+  return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
+    a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
+    isSameList(a.args, b.args);
+}
+
+function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index]);
+}
+
+function planNewChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);

@@ -35,6 +35,16 @@ const utf8 = new TextEncoder();
  * of a step that is not before it.
  */
 export function encode(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
+  const known = encoded.get(plan);
+  if (known?.architecture === architecture) return known.bytes;
+  const bytes = encodeNew(plan, architecture);
+  encoded.set(plan, { architecture, bytes });
+  return bytes;
+}
+
+const encoded = new WeakMap<Plan, { readonly architecture: Architecture; readonly bytes: Uint8Array<ArrayBuffer> }>();
+
+function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
   const { parent, child } = plan;
   const data = new DataArea();
   const steps = new DataView(new ArrayBuffer((parent.length + child.length) * LAYOUT.step));

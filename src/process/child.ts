@@ -7,7 +7,7 @@
 import { signalName, signalNumber } from "../abi/signals.ts";
 import type { Ending, Spawned } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
-import { PipeReader, pipeWriter, SubprocessReadableStream } from "./streams.ts";
+import { PipeReader, pipeStream, pipeWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
 
 /** The ends of a child's pipes that this process holds. */
@@ -59,7 +59,7 @@ function piped<T>(stream: T | undefined, name: string): T {
 /** One of a child's output pipes: a stream where somebody asks for one, which costs more than collecting. */
 class OutputPipe {
   readonly #reader: PipeReader;
-  #stream: SubprocessReadableStream | undefined;
+  #stream: Deno.SubprocessReadableStream | undefined;
   #collecting = false;
 
   constructor(fd: number, interest: Interest) {
@@ -70,9 +70,9 @@ class OutputPipe {
     return this.#collecting || (this.#stream?.locked ?? false);
   }
 
-  stream(): SubprocessReadableStream {
+  stream(): Deno.SubprocessReadableStream {
     if (this.#collecting) throw new TypeError("Cannot get a stream whose output is being collected");
-    return this.#stream ??= new SubprocessReadableStream(this.#reader);
+    return this.#stream ??= pipeStream(this.#reader);
   }
 
   collect(): Promise<Uint8Array<ArrayBuffer>> {
@@ -134,7 +134,7 @@ export class ChildProcess implements Deno.ChildProcess {
    *
    * @throws {TypeError} When it is not piped.
    */
-  get stdout(): SubprocessReadableStream {
+  get stdout(): Deno.SubprocessReadableStream {
     return piped(this.#stdout, "stdout").stream();
   }
 
@@ -143,7 +143,7 @@ export class ChildProcess implements Deno.ChildProcess {
    *
    * @throws {TypeError} When it is not piped.
    */
-  get stderr(): SubprocessReadableStream {
+  get stderr(): Deno.SubprocessReadableStream {
     return piped(this.#stderr, "stderr").stream();
   }
 

@@ -130,8 +130,9 @@ export class Command implements Deno.Command {
 
   /** Clones the child. Of its pipes, this process then holds its own ends only. */
   #start(defaults: StdioOptions): { spawned: Spawned; pipes: Pipes } {
-    const { program, stdio } = checkOptions(this.#command, this.#options, defaults);
     const shim = library();
+    const { caller, environment } = shim.context();
+    const { program, stdio } = checkOptions(this.#command, this.#options, defaults, environment);
     const ours: (number | undefined)[] = [];
     const theirs: (number | undefined)[] = [];
     try {
@@ -142,7 +143,7 @@ export class Command implements Deno.Command {
         theirs[fd] = fd === 0 ? read : write;
       }
       const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
-      const plan = planChild(this.#settings, { ...program, stdio: [stdin, stdout, stderr] }, shim.caller());
+      const plan = planChild(this.#settings, { ...program, stdio: [stdin, stdout, stderr] }, caller);
       const spawned = shim.spawn(plan, this.#trace());
       if ("step" in spawned) throw refusal(spawned, program);
       return { spawned, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
@@ -179,6 +180,7 @@ function checkOptions(
   command: string | URL,
   options: CommandOptions,
   defaults: StdioOptions,
+  environment: Uint8Array,
 ): { program: Omit<ChildSettings, "stdio">; stdio: StdioOptions } {
   checkNames(options, OPTION_NAMES, "");
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
@@ -188,7 +190,7 @@ function checkOptions(
   const stdio = STDIO_NAMES.map((name, fd) => stdioOption(options[name] ?? defaults[fd], name));
   const callerCwd = currentFolder();
   const cwd = options.cwd === undefined ? undefined : absolute(pathOf(options.cwd, "cwd"), callerCwd);
-  const inherited = options.clearEnv === true ? new Uint8Array() : library().environment();
+  const inherited = options.clearEnv === true ? new Uint8Array() : environment;
   return {
     program: {
       command: pathOf(command, "command"),

@@ -10,6 +10,8 @@ import { EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../mac
 
 /** What a pipe holds, unless told otherwise: pipe(7). */
 const CHUNK_SIZE = 64 * 1024;
+/** Most commands say little. */
+const FIRST_ROOM = 4 * 1024;
 /** A fast child must not keep everything else in this program from its turn. */
 const READS_IN_A_ROW_MAX = 16;
 /** Sizes cross to the shim in 32 bits. */
@@ -70,13 +72,13 @@ export class PipeReader {
 
 /** Bytes of which nobody knows how many there will be. */
 class Collected {
-  #bytes = new Uint8Array(CHUNK_SIZE);
+  #bytes = new Uint8Array(FIRST_ROOM);
   #size = 0;
 
   /** Where the next bytes are to go; never empty. */
   room(): Uint8Array<ArrayBuffer> {
     if (this.#size === this.#bytes.length) {
-      const larger = new Uint8Array(this.#size * 2);
+      const larger = new Uint8Array(Math.max(this.#size * 2, CHUNK_SIZE));
       larger.set(this.#bytes);
       this.#bytes = larger;
     }
@@ -119,45 +121,28 @@ export function collectSync(fds: readonly (number | undefined)[]): (Uint8Array<A
   return fds.map((fd) => fd === undefined ? undefined : collected.get(fd)!.take());
 }
 
-/** A child's stdout or stderr: the twin of Deno.SubprocessReadableStream. */
-export class SubprocessReadableStream extends ReadableStream<Uint8Array<ArrayBuffer>>
-  implements Deno.SubprocessReadableStream {
-  /** Takes over a pipe. Nothing is read before it is asked for, so a child that writes too much waits. */
-  constructor(pipe: PipeReader) {
-    super({
-      type: "bytes",
-      autoAllocateChunkSize: CHUNK_SIZE,
-      async pull(controller) {
-        const request = (controller as ReadableByteStreamController).byobRequest!;
-        const view = request.view!;
-        const count = await pipe.read(new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength));
-        if (count === 0) controller.close();
-        request.respond(count);
-      },
-      cancel: () => pipe.close(),
-    });
-  }
-
-  /** Reads all of it as an ArrayBuffer. */
-  async arrayBuffer(): Promise<ArrayBuffer> {
-    return (await this.bytes()).buffer;
-  }
-
-  /** Reads all of it as bytes. */
-  bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    return new Response(this).bytes();
-  }
-
-  /** Reads all of it as JSON. */
-  // deno-lint-ignore no-explicit-any -- as the standard's own Body.json() does.
-  json(): Promise<any> {
-    return new Response(this).json();
-  }
-
-  /** Reads all of it as UTF-8 text. */
-  text(): Promise<string> {
-    return new Response(this).text();
-  }
+/**
+ * A child's stdout or stderr as a stream. Nothing is read before it is asked for, so a child that writes too much waits.
+ */
+export function pipeStream(pipe: PipeReader): Deno.SubprocessReadableStream {
+  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    type: "bytes",
+    autoAllocateChunkSize: CHUNK_SIZE,
+    async pull(controller) {
+      const request = (controller as ReadableByteStreamController).byobRequest!;
+      const view = request.view!;
+      const count = await pipe.read(new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength));
+      if (count === 0) controller.close();
+      request.respond(count);
+    },
+    cancel: () => pipe.close(),
+  });
+  return Object.assign(stream, {
+    arrayBuffer: () => new Response(stream).arrayBuffer(),
+    bytes: () => new Response(stream).bytes(),
+    json: () => new Response(stream).json(),
+    text: () => new Response(stream).text(),
+  });
 }
 
 /** A child's stdin, as a stream whose writes resolve when the pipe has taken all of them. */

@@ -6,6 +6,7 @@
 
 import { signalNumber } from "../abi/signals.ts";
 import { library } from "../machine/library.ts";
+import { reactor } from "../machine/reactor.ts";
 import { SignalListeners } from "../machine/signals.ts";
 
 /** The signals that end a process unless it does something about them, as far as they come from outside. */
@@ -44,21 +45,24 @@ export class Termination {
 
   /** Sends a signal; says whether there was still somebody to get it. */
   signal(number: number): boolean {
-    return !this.#ended && library().signal(this.#pidfd, number) === 0;
+    return !this.#ended && library().signal(this.#pidfd, number);
   }
 
   /** The child has ended and was reaped: nothing is sent any more. */
   end(): void {
     this.#ended = true;
-    clearTimeout(this.#timer);
-    library().close(this.#pidfd);
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
   }
 }
 
 const guarded = new Set<Guard>();
-const listeners = new SignalListeners(SIGNALS, () => {
-  for (const guard of guarded) guard.endChild();
-});
+const listeners = new SignalListeners(
+  SIGNALS,
+  () => {
+    for (const guard of guarded) guard.endChild();
+  },
+  (remove) => reactor.atIdle(remove),
+);
 
 /**
  * Ends its child on a signal to this process. It is made before the child is, so that no signal falls between; one that

@@ -115,6 +115,15 @@ isolatedTest("uid and gid take all ids and drop the supplementary groups", () =>
   }
 });
 
+isolatedTest("uid and gid drop the supplementary groups that the caller has", async () => {
+  const code = `for (const commandOptions of [{}, { uid: 12 }, { gid: 34 }]) {
+      const { stdout } = new Namespace({ privatePid: true }).command("id", { args: ["-G"], ...commandOptions }).outputSync();
+      console.log(new TextDecoder().decode(stdout).trim());
+    }`;
+  const { stdout, stderr } = await runArgv(["setpriv", "--groups", "5,6", ...programArgv(code)]);
+  assertEquals([stdout, stderr], ["0 5 6\n0\n34\n", ""]);
+});
+
 isolatedTest("uid of 0 is a value, inside a user namespace as well", () => {
   const { stdout } = new Namespace({ privateUser: true }).command("id", { args: ["-u"], uid: 0, gid: 0 }).outputSync();
   assertEquals(utf8.decode(stdout), "0\n");

@@ -142,8 +142,9 @@ isolatedTest("termChild ends all children that run, and children of others not",
 function trapping(trap: string, termGraceMs: number, signal?: AbortSignal): Deno.ChildProcess {
   return new Namespace({ privatePid: true, termGraceMs }).command("sh", {
     args: ["-c", `${trap}; echo ready; while :; do sleep 60 & wait $!; done`],
-    stdout: "piped",
     stdin: "null",
+    stdout: "piped",
+    stderr: "null",
     ...(signal === undefined ? {} : { signal }),
   }).spawn();
 }

@@ -114,7 +114,7 @@ isolatedTest("privateMount cuts off even a shared tree, which systemd makes of /
   assertEquals([stdout.trim().split(/\s+/), stderr], [["1", "0", "0", "shared:"], ""]);
 });
 
-isolatedTest("privateTmp is entered anew by a caller whose folder is /tmp", async () => {
+isolatedTest("privateTmp is entered anew by a caller whose folder is /tmp", () => {
   const before = Deno.cwd();
   const file = Deno.makeTempFileSync({ dir: "/tmp" });
   const folder = Deno.makeTempDirSync({ dir: "/tmp" });

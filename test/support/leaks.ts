@@ -109,9 +109,13 @@ export function isolatedTest(name: string, fn: () => void | Promise<void>): void
     ignore: Deno.uid() !== 0,
     fn: async () => {
       const before = holdings();
-      await fn();
-      // The library takes its signal listeners away once JavaScript has had its turn: Deno's own sanitizers count them.
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      try {
+        await fn();
+      } finally {
+        // The library takes its signal listeners away once JavaScript has had its turn, and Deno's sanitizers count
+        // them: after a failure too, or the next test fails as well.
+        await new Promise((resolve) => setTimeout(resolve, 0));
+      }
       await assertNothingLeft(before);
     },
   });
