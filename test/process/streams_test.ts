@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
-import { Namespace, SubprocessReadableStream } from "../../mod.ts";
+import { Namespace } from "../../mod.ts";
 import { statusField, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
 
@@ -222,7 +222,7 @@ isolatedTest("stdout gives what there is, without waiting for more", async () =>
 
 isolatedTest("stdout is a byte stream that reads into a caller's buffer", async () => {
   const child = sh("printf 0123456789", { stdout: "piped" });
-  assert(child.stdout instanceof SubprocessReadableStream);
+  assert(child.stdout instanceof ReadableStream);
   const reader = child.stdout.getReader({ mode: "byob" });
   const { value } = await reader.read(new Uint8Array(4));
   assertEquals(new TextDecoder().decode(value), "0123");

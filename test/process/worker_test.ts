@@ -49,7 +49,7 @@ isolatedTest(
   },
 );
 
-// BUG, reported: a child that is unref'd is looked after by a timer of the Worker's; its zombie stays when that has ended.
+// BUG, reported: SIGSEGV as above, and without that a zombie: nobody is left in the process who would reap it.
 isolatedTest("Worker that ends by itself takes its children along", async () => {
   const worker =
     `const child = new Namespace({ privatePid: true, termChild: false }).command("sleep", { args: ["60"] }).spawn();

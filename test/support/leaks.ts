@@ -6,11 +6,6 @@
 
 import { Namespace } from "../../mod.ts";
 
-// What is there for good is there before the first test: the shim, Deno's signal handling, its child watcher.
-new Namespace().command("/bin/true").outputSync();
-await new Namespace().command("/bin/true").output();
-await new Deno.Command("/bin/true").output();
-
 /** How long what was ended may take to go. Deno closes a Worker's descriptors some time after it has ended. */
 const PATIENCE_MS = 2_000;
 
@@ -68,6 +63,16 @@ export function fileDescriptors(): string[] {
   return targets.sort();
 }
 
+/** What is in one list more often than in the other. */
+function without(list: readonly string[], other: readonly string[]): string[] {
+  const left = [...other];
+  return list.filter((entry) => {
+    const index = left.indexOf(entry);
+    if (index >= 0) left.splice(index, 1);
+    return index < 0;
+  });
+}
+
 /** Says how what is held now differs from what was, or undefined. */
 function difference(before: Holdings): string | undefined {
   const now = holdings();
@@ -75,10 +80,8 @@ function difference(before: Holdings): string | undefined {
     return `children: before ${before.children.join(", ") || "none"}; now ${now.children.join(", ") || "none"}`;
   }
   if (now.mounts !== before.mounts) return `mounts: before\n${before.mounts}now\n${now.mounts}`;
-  const extra = now.fds.filter((target) => !before.fds.includes(target));
-  const lost = before.fds.filter((target) => !now.fds.includes(target));
-  if (now.fds.length > before.fds.length) return `descriptors: more by ${extra.join(", ") || "another of the same"}`;
-  if (now.fds.length < before.fds.length) return `descriptors: less by ${lost.join(", ")}`;
+  if (now.fds.length > before.fds.length) return `descriptors: more by ${without(now.fds, before.fds).join(", ")}`;
+  if (now.fds.length < before.fds.length) return `descriptors: less by ${without(before.fds, now.fds).join(", ")}`;
   return undefined;
 }
 
@@ -98,6 +101,14 @@ export async function assertNothingLeft(before: Holdings): Promise<void> {
 }
 
 /**
+ * Lets JavaScript have its turn: only then the library takes its signal listeners away, and only in another one Deno
+ * ends the operations behind them, which its sanitizers count.
+ */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/**
  * A test after which nothing may be left behind. All of them want to be started by root: they drop to nobody themselves.
  *
  * @param name The symbol and its behaviour.
@@ -112,11 +123,23 @@ export function isolatedTest(name: string, fn: () => void | Promise<void>): void
       try {
         await fn();
       } finally {
-        // The library takes its signal listeners away once JavaScript has had its turn, and Deno's sanitizers count
-        // them: after a failure too, or the next test fails as well.
-        await new Promise((resolve) => setTimeout(resolve, 0));
+        await settled(); // After a failure too, or the next test fails as well.
       }
       await assertNothingLeft(before);
+      await settled();
     },
   });
+}
+
+// What is there for good is there before the first test: the shim, Deno's signal handling, its child watcher.
+await new Deno.Command("/bin/true").output();
+const ignored = (): void => {};
+Deno.addSignalListener("SIGCHLD", ignored);
+Deno.removeSignalListener("SIGCHLD", ignored);
+new Namespace().command("/bin/true").outputSync();
+{
+  const before = holdings();
+  await new Namespace().command("/bin/true").output();
+  await assertNothingLeft(before);
+  await settled();
 }
