@@ -5,22 +5,25 @@ const std = @import("std");
 
 pub fn build(b: *std.Build) void {
     for ([_]std.Target.Cpu.Arch{ .x86_64, .aarch64 }) |architecture| {
-        const library = b.addLibrary(.{
-            .name = b.fmt("ns-{t}", .{architecture}),
-            .linkage = .dynamic,
-            .root_module = b.createModule(.{
-                .root_source_file = b.path("shim/library.zig"),
-                // No ABI means no libc: the child between clone and exec could not use it, so nothing may.
-                .target = b.resolveTargetQuery(.{ .cpu_arch = architecture, .os_tag = .linux, .abi = .none }),
-                .optimize = .ReleaseSmall,
-                .strip = true,
-                .unwind_tables = .none,
-                .stack_protector = false,
-                .pic = true,
-            }),
+        const name = b.fmt("libns-{t}.so", .{architecture});
+        // By the command line, because std.Build has no way to say NODELETE: Deno unloads a Worker's libraries with the
+        // Worker, and a thread may be in here.
+        const compile = b.addSystemCommand(&.{
+            b.graph.zig_exe,     "build-lib",
+            "-dynamic",          "-OReleaseSmall",
+            "-fstrip",           "-fPIC",
+            "-fno-unwind-tables", "-fno-stack-protector",
+            "-z",                "nodelete",
+            // No ABI means no libc: the child between clone and exec could not use it, so nothing may.
+            "-target",
         });
-        const install = b.addInstallFile(library.getEmittedBin(), b.fmt("libns-{t}.so", .{architecture}));
-        b.getInstallStep().dependOn(&install.step);
+        compile.addArg(b.fmt("{t}-linux-none", .{architecture}));
+        compile.addPrefixedFileArg("-Mroot=", b.path("shim/library.zig"));
+        const library = compile.addPrefixedOutputFileArg("-femit-bin=", name);
+        for ([_][]const u8{ "plan", "machine", "kernel_linux", "spawn" }) |file| {
+            compile.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
+        }
+        b.getInstallStep().dependOn(&b.addInstallFile(library, name).step);
     }
 
     const tests = b.addTest(.{ .root_module = b.createModule(.{

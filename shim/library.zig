@@ -19,6 +19,8 @@ comptime {
     @export(&wait, .{ .name = "ns_wait" });
     @export(&epollControl, .{ .name = "ns_epoll_control" });
     @export(&epollWait, .{ .name = "ns_epoll_wait" });
+    @export(&watch, .{ .name = "ns_watch" });
+    @export(&watched, .{ .name = "ns_watched" });
     @export(&pipe, .{ .name = "ns_pipe" });
     @export(&transfer, .{ .name = "ns_transfer" });
 }
@@ -188,6 +190,7 @@ fn transfer(number: u32, fd: i32, buffer: [*]u8, size: u32) callconv(.c) i32 {
 const Event = extern struct {
     events: u32,
     token: u32,
+    fd: i32,
     /// How the child ended, for a token with `child_bit`.
     status: Status,
 };
@@ -203,22 +206,45 @@ fn epollControl(epoll: i32, operation: u32, fd: i32, events: u32, token: u32) ca
 }
 
 /// Waits for at most 64 events and returns how many there are; 0 after `timeout` ms or after a signal. Children that
-/// have ended are reaped here: this may be all that is left of a Worker that was terminated.
-fn epollWait(epoll: i32, timeout: i32, out: [*]Event) callconv(.c) i32 {
+/// have ended are reaped.
+fn epollWait(epoll: i32, timeout: i32, out: *[events_max]Event) callconv(.c) i32 {
     var events: [events_max]linux.epoll_event = undefined;
     const count = linux.epoll_wait(epoll, &events, events_max, timeout);
     if (linux.errno(count) == .INTR) return 0;
     if (linux.errno(count) != .SUCCESS) return raw(count);
     for (events[0..count], out[0..count]) |event, *place| {
         const token: u32 = @truncate(event.data.u64);
-        place.* = .{ .events = event.events, .token = token, .status = std.mem.zeroes(Status) };
+        place.* = .{ .events = event.events, .token = token, .fd = @intCast(event.data.u64 >> 32), .status = std.mem.zeroes(Status) };
         if (token & child_bit != 0) {
-            const pidfd: i32 = @intCast(event.data.u64 >> 32);
-            const result = wait(pidfd, linux.W.NOHANG, &place.status);
+            const result = wait(place.fd, linux.W.NOHANG, &place.status);
             if (result < 0) place.status = .{ .pid = result, .code = 0, .status = 0 };
         }
     }
     return @intCast(count);
+}
+
+/// Where `watch` leaves its events. Not in memory of JavaScript's, which may be gone when they come.
+var watched: [events_max]Event = undefined;
+
+/// `epollWait` for a thread other than JavaScript's, one call at a time. `owner` is the thread that runs JavaScript: a
+/// Worker's may be terminated meanwhile. Then its children are killed, and this is all that is left to reap them.
+fn watch(epoll: i32, timeout: i32, owner: i32) callconv(.c) i32 {
+    const count = epollWait(epoll, timeout, &watched);
+    if (count <= 0 or !isGone(owner)) return count;
+    var left = count;
+    while (left > 0) { // Until nothing happens for a while: what was killed ends at once.
+        for (watched[0..@intCast(left)]) |event| _ = linux.close(event.fd);
+        left = epollWait(epoll, orphan_patience_ms, &watched);
+    }
+    _ = linux.close(epoll);
+    return 0;
+}
+
+const orphan_patience_ms = 1000;
+
+fn isGone(thread: i32) bool {
+    const process = linux.getpid();
+    return linux.errno(linux.syscall3(.tgkill, @intCast(process), @intCast(thread), 0)) == .SRCH;
 }
 
 test {

@@ -4,6 +4,9 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 
 const ROOT = new URL("..", import.meta.url);
 
+/** The C library, the shim, and looking at the shim's memory. */
+const FFI_ALONE = ["ffi=/proc/self/fd/N", "ffi=libc.so.N", "ffi=null"];
+
 interface Run {
   readonly code: number;
   readonly stdout: string;
@@ -54,7 +57,7 @@ Deno.test("importing the package asks for no permission and does nothing", async
 Deno.test("Namespace.command() needs --allow-ffi and nothing else", async () => {
   const { code, stdout, stderr, permissions } = await run(program(ROOT.href), ["--allow-ffi"]);
   assertEquals({ code, stdout, stderr }, { code: 0, stdout: "in 1 box 0\n0\n", stderr: "" });
-  assertEquals(permissions, ["ffi=libc.so.N", "ffi=/proc/self/fd/N"]);
+  assertEquals([...new Set(permissions)].sort(), FFI_ALONE);
 });
 
 Deno.test("Namespace.command() works the same when it is imported from an http URL", async () => {
@@ -69,10 +72,8 @@ Deno.test("Namespace.command() works the same when it is imported from an http U
   const flags = ["--allow-ffi", `--allow-import=${origin}`, "--reload"];
   const { code, stdout, stderr, permissions } = await run(program(`http://${origin}/`), flags);
   assertEquals([code, stdout], [0, "in 1 box 0\n0\n"], stderr);
-  assertEquals(permissions.filter((permission) => !permission.startsWith("import=")), [
-    "ffi=libc.so.N",
-    "ffi=/proc/self/fd/N",
-  ]);
+  const asked = permissions.filter((permission) => !permission.startsWith("import="));
+  assertEquals([...new Set(asked)].sort(), FFI_ALONE);
   assertEquals(requested.filter((path) => path !== "mod.ts" && !path.startsWith("src/")), []);
 });
 

@@ -19,6 +19,7 @@ const NUMBERS = {
   eventfd2: [290, 19],
   execve: [59, 221],
   futex: [202, 98],
+  gettid: [186, 178],
   ioctl: [16, 29],
   kill: [62, 129],
   mount: [165, 40],

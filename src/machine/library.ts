@@ -67,11 +67,12 @@ const symbols = {
     ],
     result: "i32",
   },
-  ns_epoll_wait: {
+  ns_watched: { type: "pointer" }, // Event ns_watched[64]
+  ns_watch: {
     parameters: [
       "i32", // int epoll
       "i32", // int timeout, in ms
-      "buffer", // Event out[64]
+      "i32", // int owner, a thread
     ],
     result: "i32",
     nonblocking: true,
@@ -111,7 +112,7 @@ const ABI = ["version", "architecture", "header", "step", "words", "report", "ca
 const REPORT_WORDS = 5;
 const CALLER_WORDS = 4;
 const STATUS_WORDS = 3;
-const EVENT_WORDS = 2 + STATUS_WORDS;
+const EVENT_WORDS = 3 + STATUS_WORDS;
 const EVENTS_MAX = 64;
 /** `Stage` of shim/spawn.zig. */
 const STAGES = ["none", "plan", "memory", "clone", "parent", "child"] as const;
@@ -175,6 +176,10 @@ export class Library {
   #results = new BigInt64Array(64);
   readonly #status = new Int32Array(STATUS_WORDS);
   readonly #callerWords = new Uint32Array(CALLER_WORDS);
+  /** The thread that runs this realm's JavaScript. */
+  #thread: number | undefined;
+  /** Where the shim leaves the events of {@linkcode watch}. */
+  #watched: Int32Array | undefined;
   #effective: number | undefined;
   #caller: Caller | undefined;
 
@@ -212,7 +217,7 @@ export class Library {
   }
 
   #checkAbi(): void {
-    const theirs = new Deno.UnsafePointerView(this.#shim.ns_abi!);
+    const theirs = new Uint32Array(Deno.UnsafePointerView.getArrayBuffer(this.#shim.ns_abi!, ABI.length * 4));
     const ours: Record<typeof ABI[number], number> = {
       version: LAYOUT.version,
       architecture: elfMachine(ARCHITECTURE),
@@ -224,7 +229,7 @@ export class Library {
       status: STATUS_WORDS * 4,
       event: EVENT_WORDS * 4,
     };
-    const different = ABI.filter((name, index) => theirs.getUint32(index * 4) !== ours[name]);
+    const different = ABI.filter((name, index) => theirs[index] !== ours[name]);
     if (different.length > 0) {
       throw new Error(`Cannot use the shim: its ${different.join(", ")} differ; run "deno task build"`);
     }
@@ -251,6 +256,8 @@ export class Library {
     };
     if (trace !== undefined) {
       traceSteps(trace, [clone, ...parent, ...child], [stage === "clone" ? -errno : pid, ...results]);
+      const program = stage === "none" ? underWay(child, results.slice(parent.length)) : undefined;
+      if (program !== undefined) trace(`${describeCall(program)} = 0`);
     }
     switch (stage) {
       case "none":
@@ -399,10 +406,13 @@ export class Library {
     return readEvents(events, this.#forPipes.ns_epoll_wait(epoll, timeout, events));
   }
 
-  /** epoll_wait(2) in another thread. */
-  async pollElsewhere(epoll: number, timeout: number): Promise<Event[]> {
-    const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
-    return readEvents(events, await this.#shim.ns_epoll_wait(epoll, timeout, events));
+  /** {@linkcode poll} in another thread; one call at a time. */
+  async watch(epoll: number, timeout: number): Promise<Event[]> {
+    this.#thread ??= this.#call("gettid", 0);
+    const count = await this.#shim.ns_watch(epoll, timeout, this.#thread);
+    const size = EVENTS_MAX * EVENT_WORDS * 4;
+    this.#watched ??= new Int32Array(Deno.UnsafePointerView.getArrayBuffer(this.#shim.ns_watched!, size));
+    return readEvents(this.#watched, count);
   }
 }
 
@@ -413,7 +423,7 @@ function readEvents(words: Int32Array, count: number): Event[] {
   if (count < 0) throw new Error(`Cannot wait for events: ${errnoText(-count)} (${errnoName(-count)})`);
   return Array.from({ length: count }, (_, index) => {
     const at = index * EVENT_WORDS;
-    return { token: words[at + 1]! >>> 0, ending: readEnding(words, at + 2) };
+    return { token: words[at + 1]! >>> 0, ending: readEnding(words, at + 3) };
   });
 }
 
@@ -425,6 +435,7 @@ function readEnding(words: Int32Array, at: number): Ending | undefined {
   return code === CLD_EXITED ? { code: value } : { signal: value };
 }
 
+/** Tells the steps that returned, and what. */
 function traceSteps(
   trace: (line: string) => void,
   steps: readonly Step[],
@@ -434,4 +445,14 @@ function traceSteps(
     const result = results[index];
     if (result !== undefined) trace(`${describeCall(step)} ${describeResult(result)}`);
   }
+}
+
+/** The step after the last one that returned, where that is an execve: it has succeeded. */
+function underWay(steps: readonly Step[], results: readonly (number | undefined)[]): Step | undefined {
+  const last = results.findLastIndex((result) => result !== undefined);
+  if (last < 0) return undefined;
+  const errno = -results[last]!;
+  const rule = steps[last]!.tolerate?.find(([name]) => errnoName(errno) === name);
+  const next = steps[last + 1 + (rule?.[1] ?? steps[last]!.skip ?? 0)];
+  return next?.call === "execve" ? next : undefined;
 }

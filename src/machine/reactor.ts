@@ -22,7 +22,8 @@ export const EPOLLIN = 1;
 export const EPOLLOUT = 4;
 /** epoll_ctl(2): begin to watch a descriptor. */
 export const EPOLL_CTL_ADD = 1;
-const EPOLL_CTL_DEL = 2;
+/** epoll_ctl(2): end it, which is to be done before the descriptor is closed. */
+export const EPOLL_CTL_DEL = 2;
 
 /** Waits have tokens from 1. */
 const INTERRUPT_TOKEN = 0;
@@ -65,7 +66,7 @@ class Reactor {
   #referenced = 0;
   #watching = false;
   #interrupting = false;
-  #timer: number | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
   readonly #sigchld = new SignalListeners(["SIGCHLD"], () => this.#reap(), (remove) => remove());
   #idleCallbacks = new Set<() => void>();
 
@@ -79,7 +80,7 @@ class Reactor {
 
   /** Resolves when the child has ended and was reaped. Its pidfd is then closed, and must not be used again. */
   ended(pidfd: number, interest: Interest): Promise<Ending> {
-    if (isWorker) return this.#endedInWorker(pidfd, interest);
+    if (isWorker) return this.#endedInWorker(pidfd);
     const { promise, resolve } = Promise.withResolvers<Ending>();
     this.#children.set(pidfd, { interest, resolve });
     this.#count(interest, 1);
@@ -87,8 +88,9 @@ class Reactor {
     return promise;
   }
 
-  async #endedInWorker(pidfd: number, interest: Interest): Promise<Ending> {
-    const event = await this.#add(pidfd, EPOLLIN, CHILD_TOKEN, interest);
+  /** Unreferenced or not, it is watched: what else would reap it when the Worker is terminated? */
+  async #endedInWorker(pidfd: number): Promise<Ending> {
+    const event = await this.#add(pidfd, EPOLLIN, CHILD_TOKEN, new Interest());
     library().close(pidfd);
     if (event?.ending === undefined) throw new Error("Cannot wait for a child: its descriptor was closed");
     return event.ending;
@@ -198,7 +200,7 @@ class Reactor {
     try {
       while (this.#referenced > 0) {
         const timeout = isWorker ? -1 : CHILDREN_INTERVAL_MS;
-        this.#dispatch(await library().pollElsewhere(this.#epoll!, timeout));
+        this.#dispatch(await library().watch(this.#epoll!, timeout));
         if (!isWorker) this.#reap();
       }
     } finally {
@@ -231,7 +233,7 @@ class Reactor {
       this.#dispatch(library().poll(this.#epoll!, 0));
       this.#adjust();
     }, UNREFERENCED_INTERVAL_MS);
-    Deno.unrefTimer(this.#timer);
+    Deno.unrefTimer(Number(this.#timer));
   }
 
   #stopTimer(): void {

@@ -250,17 +250,18 @@ function currentFolder(): string | undefined {
 function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
   const { step, errno } = executionRefused(refused);
   const cause = stepError(step, errno);
-  const code = errnoName(errno);
+  const { NotFound, NotADirectory, PermissionDenied } = Deno.errors;
   if (step.call === "chdir" && step.option === "cwd") {
-    if (code === "ENOENT") return denoError(Deno.errors.NotFound, command, `No such cwd '${cwd}'`, cause);
-    if (code === "ENOTDIR") return denoError(Deno.errors.NotFound, command, `cwd is not a directory '${cwd}'`, cause);
+    if (cause.code === "ENOENT") return denoError(NotFound, command, `No such cwd '${cwd}'`, cause);
+    if (cause.code === "ENOTDIR") return denoError(NotADirectory, command, `cwd is not a directory '${cwd}'`, cause);
   }
-  if (step.call === "execve" && code === "ENOENT") {
-    const reason = command.includes("/") ? `${errnoText(errno)} (os error ${errno})` : "entity not found";
-    return denoError(Deno.errors.NotFound, command, reason, cause);
-  }
-  if (step.call === "execve" && code === "EACCES") {
-    return denoError(Deno.errors.PermissionDenied, command, `${errnoText(errno)} (os error ${errno})`, cause);
+  if (step.call === "execve") {
+    const reason = `${errnoText(errno)} (os error ${errno})`;
+    if (cause.code === "EACCES") return denoError(PermissionDenied, command, reason, cause);
+    if (cause.code === "ENOENT" || cause.code === "ENOTDIR") {
+      if (!command.includes("/")) return denoError(NotFound, command, "entity not found", cause);
+      return denoError(cause.code === "ENOENT" ? NotFound : NotADirectory, command, reason, cause);
+    }
   }
   return cause;
 }
@@ -282,5 +283,5 @@ function denoError(
   cause: Error & { code: string },
 ): Error {
   const error = new Class(`Failed to spawn '${command}': ${reason}`, { cause });
-  return Object.assign(error, { code: cause.code === "ENOTDIR" ? "ENOENT" : cause.code });
+  return Object.assign(error, { code: cause.code });
 }

@@ -6,7 +6,7 @@
 
 import { errnoName, errnoNumber, errnoText } from "../abi/errno.ts";
 import { library } from "../machine/library.ts";
-import { EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../machine/reactor.ts";
+import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../machine/reactor.ts";
 
 /** What a pipe holds, unless told otherwise: pipe(7). */
 const CHUNK_SIZE = 64 * 1024;
@@ -77,12 +77,20 @@ class Collected {
 
   /** Where the next bytes are to go; never empty. */
   room(): Uint8Array<ArrayBuffer> {
-    if (this.#size === this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(this.#size * 2, CHUNK_SIZE));
-      larger.set(this.#bytes);
-      this.#bytes = larger;
-    }
+    if (this.#size === this.#bytes.length) this.#grow(CHUNK_SIZE);
     return this.#bytes.subarray(this.#size);
+  }
+
+  append(chunk: Uint8Array): void {
+    if (this.#size + chunk.length > this.#bytes.length) this.#grow(this.#size + chunk.length);
+    this.#bytes.set(chunk, this.#size);
+    this.#size += chunk.length;
+  }
+
+  #grow(least: number): void {
+    const larger = new Uint8Array(Math.max(this.#size * 2, least));
+    larger.set(this.#bytes);
+    this.#bytes = larger;
   }
 
   add(count: number): void {
@@ -109,6 +117,8 @@ export function collectSync(fds: readonly (number | undefined)[]): (Uint8Array<A
         const result = shim.read(fd, into.room());
         if (result > 0) into.add(result);
         else if (result !== -EAGAIN) {
+          // First: another thread's child holds the pipe, too, until its execve, and epoll would go on to report it.
+          shim.epollControl(epoll, EPOLL_CTL_DEL, fd, 0, 0);
           open.delete(fd);
           shim.close(fd);
         }
@@ -137,12 +147,21 @@ export function pipeStream(pipe: PipeReader): Deno.SubprocessReadableStream {
     },
     cancel: () => pipe.close(),
   });
+  const bytes = () => collectStream(stream);
+  const text = async () => new TextDecoder().decode(await bytes());
   return Object.assign(stream, {
-    arrayBuffer: () => new Response(stream).arrayBuffer(),
-    bytes: () => new Response(stream).bytes(),
-    json: () => new Response(stream).json(),
-    text: () => new Response(stream).text(),
+    arrayBuffer: async () => (await bytes()).buffer,
+    bytes,
+    json: async () => JSON.parse(await text()),
+    text,
   });
+}
+
+/** Reads what is left of a stream, of which some may have been read already. */
+async function collectStream(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<Uint8Array<ArrayBuffer>> {
+  const collected = new Collected();
+  for await (const chunk of stream) collected.append(chunk);
+  return collected.take();
 }
 
 /** A child's stdin, as a stream whose writes resolve when the pipe has taken all of them. */
@@ -163,7 +182,7 @@ export function pipeWriter(fd: number, interest: Interest): WritableStream<Uint8
         } else {
           close();
           throw result === -EPIPE
-            ? new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`)
+            ? Object.assign(new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`), { code: "EPIPE" })
             : new Error(`Cannot write to a child: ${errnoText(-result)} (${errnoName(-result)})`);
         }
       }

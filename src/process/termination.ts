@@ -27,7 +27,7 @@ const SIGTERM = signalNumber("SIGTERM");
 export class Termination {
   readonly #pidfd: number;
   readonly #graceMs: number;
-  #timer: number | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #ended = false;
 
   /** For a child that runs. */

@@ -171,7 +171,6 @@ isolatedTest("Namespace.debug tells every step on stderr, and nothing without it
   assertMatch(stderr, /^namespace: sethostname\("box", 3\) += 0$/m);
 });
 
-// BUG, reported: the execve that succeeds is the one call that the trace leaves out.
 isolatedTest("Namespace.debug tells the execve", async () => {
   const { stderr } = await runProgram(`Namespace.debug = true; new Namespace().command("/bin/true").outputSync();`);
   assertMatch(stderr, /^namespace: execve\("\/bin\/true"/m);

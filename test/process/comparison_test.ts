@@ -140,7 +140,6 @@ const CASES: Record<string, (make: Make) => unknown> = {
     }),
   "output() twice": (make) =>
     child(make(...sh("echo x", PIPED)).spawn(), async (it) => [await it.output(), await it.output().catch(failure)]),
-  // BUG, reported: ours throws "ReadableStream is locked or disturbed".
   "output() after some of stdout was read": (make) =>
     child(make(...sh("echo a; read -r x; echo b", { stdin: "piped", stdout: "piped" })).spawn(), async (it) => {
       const reader = it.stdout.getReader();
@@ -149,7 +148,6 @@ const CASES: Record<string, (make: Make) => unknown> = {
       await feed(it.stdin, "\n");
       return [first, await it.output()];
     }),
-  // BUG, reported: likewise.
   "stdout.text() after some of stdout was read": (make) =>
     child(make(...sh("echo a; read -r x; echo b", { stdin: "piped", stdout: "piped" })).spawn(), async (it) => {
       const reader = it.stdout.getReader();

@@ -60,7 +60,6 @@ isolatedTest("spawn() throws PermissionDenied for what is not executable", () =>
   }
 });
 
-// BUG, reported: this is a NamespaceError, where Deno.Command throws NotADirectory.
 isolatedTest("spawn() throws NotADirectory for a command below a file, as Deno.Command does", () => {
   const error = thrown({}, "/etc/passwd/x");
   assertInstanceOf(error, Deno.errors.NotADirectory);
@@ -75,7 +74,6 @@ isolatedTest("spawn() throws NotFound that names a cwd that is not there", () =>
   }
 });
 
-// BUG, reported: this is NotFound, where Deno.Command throws NotADirectory.
 isolatedTest("spawn() throws NotADirectory that names a cwd that is a file, as Deno.Command does", () => {
   for (const options of WORLDS) {
     const error = thrown(options, "true", { cwd: "/etc/passwd" });

@@ -50,7 +50,6 @@ isolatedTest("command() remembers a file in PATH that may not be executed when n
   });
 });
 
-// BUG, reported: ENOTDIR of the last folder in PATH comes out as a NamespaceError.
 isolatedTest("command() takes a file in PATH for a folder that has nothing, the last one too", () => {
   withFolder({ "file": ["", 0o644] }, (folder) => {
     const command = new Namespace().command("hello", { env: { PATH: `/bin:${folder}/file` } });

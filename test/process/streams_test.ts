@@ -135,7 +135,6 @@ isolatedTest("stdin write() after the child's end rejects with BrokenPipe", asyn
   await assertRejects(() => writer.closed);
 });
 
-// BUG, reported: ours has no `code`.
 isolatedTest("stdin write() rejects with the code that Deno's has", async () => {
   const child = new Namespace().command("true", { stdin: "piped" }).spawn();
   await child.status;

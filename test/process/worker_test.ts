@@ -29,7 +29,6 @@ function withWorkers(workerCode: string, code: string): string {
     ${code}`;
 }
 
-// BUG, reported: Deno unloads the shim with the Worker, while the thread of its epoll_wait is in there: SIGSEGV.
 isolatedTest(
   "Worker.terminate() ends the children of the Worker, leaves no zombie, and the program goes on",
   async () => {
@@ -49,7 +48,6 @@ isolatedTest(
   },
 );
 
-// BUG, reported: SIGSEGV as above, and without that a zombie: nobody is left in the process who would reap it.
 isolatedTest("Worker that ends by itself takes its children along", async () => {
   const worker =
     `const child = new Namespace({ privatePid: true, termChild: false }).command("sleep", { args: ["60"] }).spawn();
@@ -62,7 +60,6 @@ isolatedTest("Worker that ends by itself takes its children along", async () => 
   assertEquals({ code, signal, stdout, stderr }, { code: 0, signal: null, stdout: "true\n", stderr: "" });
 });
 
-// BUG, reported: collectSync() closes a pipe without EPOLL_CTL_DEL. Another thread's child has a copy of it until its
 // execve, so the kernel goes on to report it, with a token that is no longer known.
 isolatedTest("spawn() in several Workers at once works as in the program", async () => {
   const worker = `const outputs = [];
