@@ -233,7 +233,7 @@ class Reactor {
       this.#dispatch(library().poll(this.#epoll!, 0));
       this.#adjust();
     }, UNREFERENCED_INTERVAL_MS);
-    Deno.unrefTimer(Number(this.#timer));
+    Deno.unrefTimer(this.#timer as unknown as number); // Its type may be Node's, where that is imported.
   }
 
   #stopTimer(): void {

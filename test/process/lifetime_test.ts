@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
+import { assertEquals, assertLess, assertMatch } from "@std/assert";
 import { Namespace } from "../../mod.ts";
 import { isRunning, readLine, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
@@ -203,8 +203,10 @@ isolatedTest("unref() lets the program end before the child, which ends with it"
     child.stdout.getReader().read();
     console.log(child.pid);`;
   const { program, pids } = await started(code);
+  const begin = performance.now();
   const { status, stderr } = await ended(program);
   assertEquals([status, stderr], [{ success: true, code: 0, signal: null }, ""]);
+  assertLess(performance.now() - begin, 30_000, "it did not wait for the child's 60 s");
   await until("the child is gone", () => !pids.some(isRunning));
 });
 
