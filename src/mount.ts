@@ -4,9 +4,12 @@
  * The calls act on the mount namespace of the calling thread, which in Deno is the thread that runs JavaScript: all that
  * is synchronous sees the same. They need CAP_SYS_ADMIN, and `--allow-ffi`.
  *
- * ```ts ignore
- * import { mount, MS_NODEV, MS_NOSUID, umount } from "@sys-linux/namespace/mount";
+ * ```ts
+ * import { mount, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_REC, umount } from "@sys-linux/namespace/mount";
+ * import { CLONE_NEWNS, unshare } from "@sys-linux/namespace/unshare";
  *
+ * unshare(CLONE_NEWNS);
+ * mount("none", "/", null, { flags: MS_REC | MS_PRIVATE });
  * mount("tmpfs", "/mnt", "tmpfs", { flags: MS_NOSUID | MS_NODEV, data: { size: "16m", mode: "0755" } });
  * umount("/mnt");
  * ```

@@ -5,10 +5,11 @@
  * synchronously and the commands that it starts then see the new namespaces; its other threads, which do what is
  * asynchronous, do not. They need CAP_SYS_ADMIN, and `--allow-ffi`.
  *
- * ```ts ignore
- * import { CLONE_NEWUTS, unshare } from "@sys-linux/namespace/unshare";
+ * ```ts
+ * import { CLONE_NEWUTS, setns, unshare } from "@sys-linux/namespace/unshare";
  *
  * unshare(CLONE_NEWUTS);
+ * setns("/proc/1/ns/uts", CLONE_NEWUTS); // And into that of process 1.
  * ```
  *
  * @module

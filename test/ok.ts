@@ -14,7 +14,7 @@ const CHECKS: readonly (readonly [name: string, ...args: string[]])[] = [
 /** Examples in the documentation are tests like the others. */
 const TESTS: readonly (readonly [name: string, ...args: string[]])[] = [
   ["tests", "test", "-A"],
-  ["examples", "test", "-A", "--doc", "mod.ts", "src", "README.md"],
+  ["examples", "test", "-A", "--doc", "--preload", "./test/support/load.ts", "mod.ts", "src", "README.md"],
 ];
 
 /** As root nothing needs to be left out. */

@@ -1,4 +1,4 @@
-import { assertEquals, assertLess, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
 import { Namespace } from "../../mod.ts";
 import { isRunning, readLine, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
