@@ -103,7 +103,7 @@ const DIAGNOSES: readonly (readonly [readonly string[], readonly string[], reado
     ["EPERM"],
     undefined,
     `Namespaces need CAP_SYS_ADMIN, or a user namespace around them: leave \
-privateUser out, or give it, instead of false. ${USER_REFUSED}`,
+privateUser out rather than refuse it. ${USER_REFUSED}`,
   ],
   [
     ["clone", "unshare"],
@@ -140,7 +140,7 @@ kernel.pid_max.`,
 be mapped, one of each; and to map user 0 of the outside, root needs CAP_SETFCAP (Linux 5.12). Ubuntu's AppArmor \
 restriction (kernel.apparmor_restrict_unprivileged_userns) shows here too.`,
   ],
-  [["write", "openat"], ["EPERM", "EACCES"], [""], USER_REFUSED],
+  [["write"], ["EPERM", "EACCES"], [""], USER_REFUSED],
   [
     ["write"],
     ["ERANGE"],

@@ -9,7 +9,7 @@
  * import { CLONE_NEWUTS, setns, unshare } from "@sys-linux/namespace/unshare";
  *
  * unshare(CLONE_NEWUTS);
- * setns("/proc/1/ns/uts", CLONE_NEWUTS); // And into that of process 1.
+ * setns(`/proc/${Deno.ppid}/ns/uts`, CLONE_NEWUTS); // Into that of the parent process.
  * ```
  *
  * @module

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { reactor } from "../machine/reactor.ts";
 import { Namespace } from "../namespace.ts";
 import { parseCommandLine } from "./arguments.ts";
 import { FAILED } from "./errors.ts";
@@ -30,6 +31,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     return help || version ? 0 : FAILED;
   }
   Namespace.debug = debug;
+  reactor.keepAliveBy = "watch"; // This program has no timers otherwise, and Deno takes 3 ms to have the first.
   const { code } = await new Namespace(namespace).command(command, commandOptions).spawn().status;
   return code;
 }

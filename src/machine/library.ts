@@ -346,11 +346,6 @@ export class Library {
     return this.#call("pidfd_send_signal", pidfd, number) === 0;
   }
 
-  /** Sends a signal to this process itself. */
-  raise(number: number): void {
-    this.#call("kill", Deno.pid, number);
-  }
-
   close(fd: number): void {
     this.#call("close", fd);
   }

@@ -4,11 +4,12 @@
  * Descriptors: one epoll instance, watched from another thread by one call at a time, whatever their number. While it is
  * watched the program is kept alive.
  *
- * Children: SIGCHLD, which Deno hands to JavaScript without the detour through another thread (50 µs). Only in a Worker
- * they are watched like descriptors: when a Worker is terminated its children are killed, and the thread that watches is
- * all that is left to reap them.
+ * Children: SIGCHLD, which Deno hands to JavaScript without the detour through another thread (50 µs), and a slow timer,
+ * which keeps the program alive and would find what no signal told. Only in a Worker they are watched like descriptors:
+ * when a Worker is terminated its children are killed, and the thread that watches is all that is left to reap them.
  *
- * There are no timers here but for what is unreferenced: the first one costs a program of Deno's 3 ms.
+ * When the last wait has resolved nothing is left to be done later but some microtasks, so Deno's test sanitizers have
+ * nothing to find. The microtasks are there for programs that start one child after the other: they keep what each needs.
  *
  * @module
  */
@@ -27,8 +28,8 @@ export const EPOLL_CTL_DEL = 2;
 
 /** Waits have tokens from 1. */
 const INTERRUPT_TOKEN = 0;
-/** After how many microtasks without a wait that needs it the watch is ended. */
-const INTERRUPT_TURNS = 10;
+/** For how many microtasks a reactor without waits keeps what it has. */
+const CLOSE_TURNS = 20;
 /** How often children are looked at even though no SIGCHLD came, in milliseconds. */
 const CHILDREN_INTERVAL_MS = 1000;
 /** How often a reactor that must not keep the program alive looks at its descriptors, in milliseconds. */
@@ -55,6 +56,8 @@ interface WaitedChild {
   readonly resolve: (ending: Ending) => void;
 }
 
+type Timer = ReturnType<typeof setInterval>;
+
 /** Waits for descriptors and children, for one JavaScript realm. It holds nothing while nothing is waited for. */
 class Reactor {
   #epoll: number | undefined;
@@ -65,10 +68,22 @@ class Reactor {
   /** How many waits must keep the program alive. */
   #referenced = 0;
   #watching = false;
-  #interrupting = false;
-  #timer: ReturnType<typeof setInterval> | undefined;
-  readonly #sigchld = new SignalListeners(["SIGCHLD"], () => this.#reap(), (remove) => remove());
-  #idleCallbacks = new Set<() => void>();
+  /** Whether the other thread waits at this moment. */
+  #isAway = false;
+  /** Looks at unreferenced waits. */
+  #timer: Timer | undefined;
+  /** Looks at children, and keeps the program alive while one of them is referenced. */
+  #childrenTimer: Timer | undefined;
+  /** How many children must keep the program alive. */
+  #referencedChildren = 0;
+  readonly #sigchld = new SignalListeners(["SIGCHLD"], () => this.#reap());
+  #isClosing = false;
+
+  /**
+   * What keeps the program alive while there are children. The first timer of a program costs Deno 3 ms; a watch leaves
+   * something to be done after the last child has ended, which the test sanitizers would find.
+   */
+  keepAliveBy: "timer" | "watch" = "timer";
 
   /**
    * Resolves when a descriptor can be read (`EPOLLIN`) or written (`EPOLLOUT`), has failed, or it is worth trying; to
@@ -83,7 +98,7 @@ class Reactor {
     if (isWorker) return this.#endedInWorker(pidfd);
     const { promise, resolve } = Promise.withResolvers<Ending>();
     this.#children.set(pidfd, { interest, resolve });
-    this.#count(interest, 1);
+    if (interest.referenced) this.#referencedChildren++;
     this.#adjust();
     return promise;
   }
@@ -96,21 +111,19 @@ class Reactor {
     return event.ending;
   }
 
-  /** Takes what waiting needs, so that it cannot fail for the lack of it later. To be called before a child is made. */
-  open(): void {
-    this.#epoll ??= library().epollCreate();
+  /**
+   * Takes what waiting needs, so that it cannot fail for the lack of it later. To be called before a child is made.
+   *
+   * @param descriptors Whether there will be other waits than for the child.
+   */
+  open(descriptors: boolean): void {
+    if (descriptors || isWorker || this.keepAliveBy === "watch") this.#epoll ??= library().epollCreate();
     if (!isWorker) this.#sigchld.add();
   }
 
-  /** Lets go of what {@linkcode open} took, where nothing is waited for. */
+  /** Lets go at once of what {@linkcode open} took, where nothing is waited for. */
   closeIfIdle(): void {
-    this.#adjust();
-  }
-
-  /** Calls back when nothing is waited for and JavaScript has had its turn; not while one child follows the other. */
-  atIdle(callback: () => void): void {
-    this.#idleCallbacks.add(callback);
-    this.#adjust();
+    if (!this.#watching && this.#waiters.size === 0 && this.#children.size === 0) this.#close();
   }
 
   /** Gives up the waits for a descriptor, before it is closed. */
@@ -126,6 +139,9 @@ class Reactor {
     if (interest.referenced === referenced) return;
     interest.referenced = referenced;
     this.#referenced += referenced ? interest.waits : -interest.waits;
+    for (const child of this.#children.values()) {
+      if (child.interest === interest) this.#referencedChildren += referenced ? 1 : -1;
+    }
     this.#adjust();
   }
 
@@ -167,40 +183,55 @@ class Reactor {
       if (ending === undefined) continue;
       this.#children.delete(pidfd);
       library().close(pidfd);
-      this.#count(interest, -1);
+      if (interest.referenced) this.#referencedChildren--;
       resolve(ending);
-      if (interest.waits > 0) this.#wakeAll(interest);
     }
     this.#adjust();
   }
 
-  /** When a child has ended its pipes are likely to be at their end as well. */
-  #wakeAll(interest: Interest): void {
-    for (const [token, waiter] of this.#waiters) {
-      if (waiter.interest === interest) this.#settle(token, { token, ending: undefined });
-    }
+  /** Whether something must be watched for the program to stay alive. */
+  #needsWatch(): boolean {
+    return this.#referenced > 0 || (this.keepAliveBy === "watch" && this.#referencedChildren > 0);
   }
 
-  /** Makes what watches fit what is waited for. */
+  /** Makes what watches and what keeps the program alive fit what is waited for. */
   #adjust(): void {
+    this.#adjustChildrenTimer();
     if (this.#watching) {
-      if (this.#referenced === 0 && !this.#interrupting) this.#interruptUnlessNeeded();
-    } else if (this.#referenced > 0) {
+      if (this.#isAway && !this.#needsWatch()) this.#interrupt();
+    } else if (this.#needsWatch()) {
       this.#watch();
     } else if (this.#waiters.size > 0) {
       this.#lookNowAndThen();
-    } else if (this.#children.size === 0) {
-      this.#close();
+    } else if (this.#children.size === 0 && !this.#isClosing) {
+      this.#closeSoon();
     }
+  }
+
+  #adjustChildrenTimer(): void {
+    if (this.#referencedChildren > 0 && this.keepAliveBy === "timer") {
+      this.#childrenTimer ??= setInterval(() => this.#reap(), CHILDREN_INTERVAL_MS);
+    } else if (this.#children.size > 0) {
+      this.#stopChildrenTimer();
+    }
+  }
+
+  #stopChildrenTimer(): void {
+    if (this.#childrenTimer === undefined) return;
+    clearInterval(this.#childrenTimer);
+    this.#childrenTimer = undefined;
   }
 
   async #watch(): Promise<void> {
     this.#watching = true;
     this.#stopTimer();
     try {
-      while (this.#referenced > 0) {
+      while (this.#needsWatch()) {
         const timeout = isWorker ? -1 : CHILDREN_INTERVAL_MS;
-        this.#dispatch(await library().watch(this.#epoll!, timeout));
+        this.#isAway = true;
+        const events = await library().watch(this.#epoll!, timeout);
+        this.#isAway = false;
+        this.#dispatch(events);
         if (!isWorker) this.#reap();
       }
     } finally {
@@ -209,16 +240,10 @@ class Reactor {
     }
   }
 
-  /**
-   * Ends the wait in the other thread, which would keep the program alive. Not at once: where one child follows the
-   * other, the next is there a few microtasks later.
-   */
-  async #interruptUnlessNeeded(): Promise<void> {
-    this.#interrupting = true;
-    for (let turn = 0; turn < INTERRUPT_TURNS; turn++) await undefined;
-    this.#interrupting = false;
-    if (this.#referenced > 0 || !this.#watching || this.#waiters.has(INTERRUPT_TOKEN)) return;
-    const fd = library().eventCounter(); // It is ready to be written at once.
+  /** Ends the wait in the other thread, which would keep the program alive: a descriptor that is ready at once. */
+  #interrupt(): void {
+    if (this.#waiters.has(INTERRUPT_TOKEN)) return;
+    const fd = library().eventCounter();
     const interest = new Interest();
     interest.referenced = false;
     interest.waits = 1;
@@ -242,14 +267,19 @@ class Reactor {
     this.#timer = undefined;
   }
 
+  async #closeSoon(): Promise<void> {
+    this.#isClosing = true;
+    for (let turn = 0; turn < CLOSE_TURNS; turn++) await undefined;
+    this.#isClosing = false;
+    this.closeIfIdle();
+  }
+
   #close(): void {
     this.#stopTimer();
+    this.#stopChildrenTimer();
     if (this.#epoll !== undefined) library().close(this.#epoll);
     this.#epoll = undefined;
     this.#sigchld.remove();
-    const callbacks = this.#idleCallbacks;
-    this.#idleCallbacks = new Set();
-    for (const callback of callbacks) callback();
   }
 }
 

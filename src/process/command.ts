@@ -117,7 +117,7 @@ export class Command implements Deno.Command {
     const { termChild, termGraceMs: graceMs } = this.#settings;
     let guard: Guard | undefined;
     try {
-      reactor.open();
+      reactor.open(STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped"));
       if (termChild) guard = new Guard();
       const { spawned, pipes } = this.#start(defaults);
       return new ChildProcess(spawned, { pipes, guard, signal, graceMs });

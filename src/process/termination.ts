@@ -6,7 +6,6 @@
 
 import { signalNumber } from "../abi/signals.ts";
 import { library } from "../machine/library.ts";
-import { reactor } from "../machine/reactor.ts";
 import { SignalListeners } from "../machine/signals.ts";
 
 /** The signals that end a process unless it does something about them, as far as they come from outside. */
@@ -56,13 +55,9 @@ export class Termination {
 }
 
 const guarded = new Set<Guard>();
-const listeners = new SignalListeners(
-  SIGNALS,
-  () => {
-    for (const guard of guarded) guard.endChild();
-  },
-  (remove) => reactor.atIdle(remove),
-);
+const listeners = new SignalListeners(SIGNALS, () => {
+  for (const guard of guarded) guard.endChild();
+});
 
 /**
  * Ends its child on a signal to this process. It is made before the child is, so that no signal falls between; one that
@@ -87,7 +82,7 @@ export class Guard {
     this.#child?.begin();
   }
 
-  /** Stops listening. */
+  /** Stops listening: what comes from now on is for this process itself. */
   release(): void {
     guarded.delete(this);
     if (guarded.size === 0) listeners.remove();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Namespace } from "../../mod.ts";
 import "./load.ts";
 
 /** How long what was ended may take to go. Deno closes a Worker's descriptors some time after it has ended. */
