@@ -26,6 +26,7 @@ const assert = std.debug.assert;
 const linux = std.os.linux;
 const CLONE = linux.CLONE;
 const kernel_linux = @import("kernel_linux.zig");
+const clone3 = @import("clone3.zig");
 const machine = @import("machine.zig");
 const plan_zig = @import("plan.zig");
 const Plan = plan_zig.Plan;
@@ -58,6 +59,8 @@ const Shared = struct {
     /// 1 until the child has left the shared memory, by execve or by its end: CLONE_CHILD_CLEARTID.
     exec_pending: u32,
     watch: ParentWatch,
+    /// Signals whose disposition the child sets to the default.
+    to_reset: u64,
     mapping: []align(page_size) u8,
 
     fn childResults(shared: *Shared) []i64 {
@@ -89,10 +92,7 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
     if (words) |place| shared.watch.begin(&place.parent);
     defer if (words != null) shared.watch.end();
 
-    const stack_top = @intFromPtr(shared.mapping.ptr) + shared.mapping.len;
-    const flags: u32 = CLONE.VM | CLONE.PIDFD | CLONE.CHILD_CLEARTID | @intFromEnum(linux.SIG.CHLD) |
-        @as(u32, @intCast(shared.plan.header.clone_flags));
-    const cloned = linux.clone(childMain, stack_top, flags, @intFromPtr(shared), &report.pidfd, 0, @ptrCast(&shared.exec_pending));
+    const cloned = clone(shared, &report.pidfd);
     if (linux.errno(cloned) != .SUCCESS) return fail(report, .clone, 0, @intFromEnum(linux.errno(cloned)));
     report.pid = @intCast(cloned);
 
@@ -104,6 +104,49 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
         fail(report, .child_step, shared.outcome.step, shared.outcome.errno);
     }
     if (report.stage != .none) reap(report);
+}
+
+/// Clones the child, by clone3(2) where there is one: since Linux 5.5 it resets the signal handlers in the child, which
+/// otherwise takes 64 calls. Containers' seccomp filters may refuse it, with whatever errno; clone(2) then says why.
+fn clone(shared: *Shared, pidfd: *i32) usize {
+    const flags = CLONE.VM | CLONE.PIDFD | CLONE.CHILD_CLEARTID | @as(u32, @intCast(shared.plan.header.clone_flags));
+    const stack = shared.mapping[shared.mapping.len - stack_size ..];
+    const arguments: clone3.Arguments = .{
+        .flags = @as(u64, flags) | CLONE.CLEAR_SIGHAND,
+        .pidfd = @intFromPtr(pidfd),
+        .child_tid = @intFromPtr(&shared.exec_pending),
+        .exit_signal = @intFromEnum(linux.SIG.CHLD),
+        .stack = @intFromPtr(stack.ptr),
+        .stack_size = stack.len,
+    };
+    shared.to_reset = ignoredSignals();
+    const cloned = clone3.call(&arguments, childMain, @intFromPtr(shared));
+    if (linux.errno(cloned) == .SUCCESS) return cloned;
+
+    shared.to_reset = every_signal;
+    const stack_top = @intFromPtr(stack.ptr) + stack.len;
+    const with_signal = flags | @intFromEnum(linux.SIG.CHLD);
+    return linux.clone(childMain, stack_top, with_signal, @intFromPtr(shared), pidfd, 0, @ptrCast(&shared.exec_pending));
+}
+
+/// Bit n - 1 for signal n.
+const every_signal: u64 = std.math.maxInt(u64);
+
+var ignored: u64 = 0;
+var ignored_is_known: bool = false;
+
+/// Which signals this process ignores: what it was started with and what Rust's runtime does (SIGPIPE), asked for once.
+fn ignoredSignals() u64 {
+    if (@atomicLoad(bool, &ignored_is_known, .acquire)) return ignored;
+    var found: u64 = 0;
+    var action: linux.k_sigaction = undefined;
+    for (1..linux.NSIG) |signal| {
+        if (sigaction(@enumFromInt(signal), null, &action) != 0) continue;
+        if (action.handler == linux.SIG.IGN) found |= @as(u64, 1) << @intCast(signal - 1);
+    }
+    ignored = found;
+    @atomicStore(bool, &ignored_is_known, true, .release);
+    return found;
 }
 
 /// Copies the plan to memory of its own, which the garbage collector cannot move, and checks it there.
@@ -120,6 +163,7 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
         .outcome = .{ .step = 0, .errno = 0 },
         .exec_pending = 1,
         .watch = .{},
+        .to_reset = every_signal,
         .mapping = mapping,
     };
     shared.plan = plan_zig.open(copy, kernel_linux.architecture) catch |refusal| {
@@ -225,7 +269,7 @@ fn restoreDumpable(before: usize) void {
 fn childMain(address: usize) callconv(.c) u8 {
     defer comptime unreachable; // It ends in execve or in exit_group.
     const shared: *Shared = @ptrFromInt(address);
-    defaultDispositions();
+    defaultDispositions(shared.to_reset);
     const plan = &shared.plan;
     shared.outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), shared.childResults());
     // A plan whose steps all succeeded has not replaced this program by another: that is what its last one is for.
@@ -235,10 +279,14 @@ fn childMain(address: usize) callconv(.c) u8 {
 
 /// The parent's handlers must not run here, and what it ignores (Rust's runtime: SIGPIPE) would stay ignored after
 /// execve. All signals are blocked until a step of the plan says otherwise, just before the execve.
-fn defaultDispositions() void {
+fn defaultDispositions(signals: u64) void {
     var action: linux.k_sigaction = std.mem.zeroes(linux.k_sigaction);
     action.handler = linux.SIG.DFL;
-    for (1..linux.NSIG) |signal| _ = sigaction(@enumFromInt(signal), &action, null); // EINVAL for KILL and STOP.
+    var left = signals;
+    while (left != 0) : (left &= left - 1) {
+        const signal: u32 = @as(u32, @ctz(left)) + 1;
+        _ = sigaction(@enumFromInt(signal), &action, null); // EINVAL for KILL and STOP.
+    }
 }
 
 // ── System calls that std has only together with libc's view of them ─────────────────────────────────────
