@@ -93,7 +93,7 @@ class Reactor {
     return await this.#add(fd, events, 0, interest) !== undefined;
   }
 
-  /** Resolves when the child has ended and was reaped. Its pidfd is then closed, and must not be used again. */
+  /** Resolves when the child has ended and was reaped. Its pidfd is still to be closed. */
   ended(pidfd: number, interest: Interest): Promise<Ending> {
     if (isWorker) return this.#endedInWorker(pidfd);
     const { promise, resolve } = Promise.withResolvers<Ending>();
@@ -106,7 +106,6 @@ class Reactor {
   /** Unreferenced or not, it is watched: what else would reap it when the Worker is terminated? */
   async #endedInWorker(pidfd: number): Promise<Ending> {
     const event = await this.#add(pidfd, EPOLLIN, CHILD_TOKEN, new Interest());
-    library().close(pidfd);
     if (event?.ending === undefined) throw new Error("Cannot wait for a child: its descriptor was closed");
     return event.ending;
   }
@@ -182,7 +181,6 @@ class Reactor {
       const ending = library().tryWait(pidfd);
       if (ending === undefined) continue;
       this.#children.delete(pidfd);
-      library().close(pidfd);
       if (interest.referenced) this.#referencedChildren--;
       resolve(ending);
     }

@@ -7,7 +7,7 @@
 import { signalName, signalNumber } from "../abi/signals.ts";
 import type { Ending, Spawned } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
-import { PipeReader, pipeStream, pipeWriter } from "./streams.ts";
+import { PipeReader, pipeSink, pipeStream, PipeWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
 
 /** The ends of a child's pipes that this process holds. */
@@ -56,6 +56,24 @@ function piped<T>(stream: T | undefined, name: string): T {
   return stream;
 }
 
+/** A child's input pipe: a stream where somebody asks for one. */
+class InputPipe {
+  readonly #writer: PipeWriter;
+  #stream: WritableStream<Uint8Array> | undefined;
+
+  constructor(fd: number, interest: Interest) {
+    this.#writer = new PipeWriter(fd, interest);
+  }
+
+  stream(): WritableStream<Uint8Array> {
+    return this.#stream ??= pipeSink(this.#writer);
+  }
+
+  close(): void {
+    this.#writer.close();
+  }
+}
+
 /** One of a child's output pipes: a stream where somebody asks for one, which costs more than collecting. */
 class OutputPipe {
   readonly #reader: PipeReader;
@@ -80,6 +98,10 @@ class OutputPipe {
     this.#collecting = true;
     return this.#reader.collect();
   }
+
+  close(): void {
+    this.#reader.close();
+  }
 }
 
 /**
@@ -93,7 +115,7 @@ export class ChildProcess implements Deno.ChildProcess {
   readonly status: Promise<Deno.CommandStatus>;
   readonly #interest = new Interest();
   readonly #termination: Termination;
-  readonly #stdin: WritableStream<Uint8Array> | undefined;
+  readonly #stdin: InputPipe | undefined;
   readonly #stdout: OutputPipe | undefined;
   readonly #stderr: OutputPipe | undefined;
   #ended = false;
@@ -105,7 +127,7 @@ export class ChildProcess implements Deno.ChildProcess {
     this.#termination = new Termination(pidfd, graceMs);
     if (guard !== undefined) guard.child = this.#termination;
     const { stdin, stdout, stderr } = pipes;
-    if (stdin !== undefined) this.#stdin = pipeWriter(stdin, this.#interest);
+    if (stdin !== undefined) this.#stdin = new InputPipe(stdin, this.#interest);
     if (stdout !== undefined) this.#stdout = new OutputPipe(stdout, this.#interest);
     if (stderr !== undefined) this.#stderr = new OutputPipe(stderr, this.#interest);
 
@@ -126,7 +148,7 @@ export class ChildProcess implements Deno.ChildProcess {
    * @throws {TypeError} When it is not piped.
    */
   get stdin(): WritableStream<Uint8Array> {
-    return piped(this.#stdin, "stdin");
+    return piped(this.#stdin, "stdin").stream();
   }
 
   /**
@@ -183,9 +205,10 @@ export class ChildProcess implements Deno.ChildProcess {
     reactor.reference(this.#interest, false);
   }
 
-  /** Ends it, with SIGTERM and after the grace with SIGKILL, and waits for that. */
+  /** Ends it, with SIGTERM and after the grace with SIGKILL, waits for that, and closes its pipes. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#termination.begin();
     await this.status;
+    for (const pipe of [this.#stdin, this.#stdout, this.#stderr]) pipe?.close();
   }
 }

@@ -20,6 +20,9 @@ const WRITE_MAX = 2 ** 30;
 const EAGAIN = errnoNumber("EAGAIN");
 const EPIPE = errnoNumber("EPIPE");
 
+/** Closes pipes that nobody can read or write any more: a stream that was never asked for, or never used up. */
+const forgotten = new FinalizationRegistry<number>((fd) => library().close(fd));
+
 /** The end of a pipe that this process reads, closed at its end or when it is given up. */
 export class PipeReader {
   #fd: number | undefined;
@@ -30,6 +33,7 @@ export class PipeReader {
   constructor(fd: number, interest: Interest) {
     this.#fd = fd;
     this.#interest = interest;
+    forgotten.register(this, fd, this);
   }
 
   /** Reads what there is, once there is something; 0 at the end. */
@@ -65,6 +69,7 @@ export class PipeReader {
     if (this.#fd === undefined) return;
     const fd = this.#fd;
     this.#fd = undefined;
+    forgotten.unregister(this);
     reactor.forget(fd);
     library().close(fd);
   }
@@ -164,30 +169,60 @@ async function collectStream(stream: ReadableStream<Uint8Array<ArrayBuffer>>): P
   return collected.take();
 }
 
-/** A child's stdin, as a stream whose writes resolve when the pipe has taken all of them. */
-export function pipeWriter(fd: number, interest: Interest): WritableStream<Uint8Array> {
-  const close = () => {
+/** The end of a pipe that this process writes. */
+export class PipeWriter {
+  #fd: number | undefined;
+  readonly #interest: Interest;
+
+  /** Takes over a descriptor that does not block. */
+  constructor(fd: number, interest: Interest) {
+    this.#fd = fd;
+    this.#interest = interest;
+    forgotten.register(this, fd, this);
+  }
+
+  /** Writes all of a chunk, when there is room for it. */
+  async write(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.length;) {
+      if (this.#fd === undefined) throw brokenPipe();
+      const result = library().write(this.#fd, chunk.subarray(at, at + WRITE_MAX) as Uint8Array<ArrayBuffer>);
+      if (result >= 0) {
+        at += result;
+      } else if (result === -EAGAIN) {
+        await reactor.ready(this.#fd, EPOLLOUT, this.#interest);
+      } else {
+        this.close();
+        if (result === -EPIPE) throw brokenPipe();
+        throw new Error(`Cannot write to a child: ${errnoText(-result)} (${errnoName(-result)})`);
+      }
+    }
+  }
+
+  /** Closes the descriptor; a write that waits fails. */
+  close(): void {
+    if (this.#fd === undefined) return;
+    const fd = this.#fd;
+    this.#fd = undefined;
+    forgotten.unregister(this);
     reactor.forget(fd);
     library().close(fd);
-  };
+  }
+}
+
+function brokenPipe(): Error {
+  const error = new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`);
+  return Object.assign(error, { code: "EPIPE" });
+}
+
+/** A child's stdin as a stream, whose writes resolve when the pipe has taken all of them. */
+export function pipeSink(pipe: PipeWriter): WritableStream<Uint8Array> {
   return new WritableStream<Uint8Array>({
-    async write(chunk, controller) {
-      for (let at = 0; at < chunk.length;) {
-        const result = library().write(fd, chunk.subarray(at, at + WRITE_MAX) as Uint8Array<ArrayBuffer>);
-        if (result >= 0) {
-          at += result;
-        } else if (result === -EAGAIN) {
-          await reactor.ready(fd, EPOLLOUT, interest);
-          if (controller.signal.aborted) throw controller.signal.reason;
-        } else {
-          close();
-          throw result === -EPIPE
-            ? Object.assign(new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`), { code: "EPIPE" })
-            : new Error(`Cannot write to a child: ${errnoText(-result)} (${errnoName(-result)})`);
-        }
-      }
+    start(controller) {
+      // A write that waits for room would keep an abort waiting, too.
+      controller.signal.addEventListener("abort", () => pipe.close());
     },
-    close,
-    abort: close,
+    write: (chunk) => pipe.write(chunk),
+    close: () => pipe.close(),
+    abort: () => pipe.close(),
   });
 }

@@ -51,6 +51,7 @@ export class Termination {
   end(): void {
     this.#ended = true;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
+    library().close(this.#pidfd); // Not sooner: its number may be another child's by then.
   }
 }
 

@@ -1,8 +1,9 @@
-// What is done where the kernel, or a container's seccomp filter, does not know the newest calls.
+// What is done where the kernel, or a container's seccomp filter, does not know the newest calls, or forbids what is usual.
 
 import { assertEquals } from "@std/assert";
+import { Namespace } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
-import { runProgram } from "../support/program.ts";
+import { programArgv, runProgram } from "../support/program.ts";
 
 const CLONE3 = 435;
 const CLOSE_RANGE = 436;
@@ -67,4 +68,13 @@ isolatedTest("spawn() closes descriptors where close_range does not know CLOSE_R
     true,
     stderr,
   );
+});
+
+isolatedTest("the shim is loaded where vm.memfd_noexec forbids executable memfds", async () => {
+  // The sysctl belongs to a pid namespace, so it is changed in one that is thrown away.
+  const [deno, ...args] = programArgv(`console.log(new Namespace().command("true").outputSync().code);`);
+  const script = `mount -t proc proc /proc && echo 2 > /proc/sys/vm/memfd_noexec && exec "$@"`;
+  const { code, stdout, stderr } = await new Namespace({ privatePid: true })
+    .command("sh", { args: ["-c", script, "sh", deno!, ...args] }).output();
+  assertEquals([code, new TextDecoder().decode(stdout)], [0, "0\n"], new TextDecoder().decode(stderr));
 });

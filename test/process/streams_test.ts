@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
 import { Namespace } from "../../mod.ts";
 import { statusField, until } from "../support/inside.ts";
-import { isolatedTest } from "../support/leaks.ts";
+import { fileDescriptors, isolatedTest } from "../support/leaks.ts";
+import { runProgram } from "../support/program.ts";
 
 const MiB = 1024 * 1024;
 const NEWLINE = new TextEncoder().encode("\n");
@@ -150,15 +151,14 @@ isolatedTest("stdin write() that waits rejects when the child ends", async () =>
 
 isolatedTest("stdin abort() gives up a write that waits, and the child reads the end", async () => {
   const child = sh("kill -STOP $$; exec wc -c", { stdin: "piped", stdout: "piped" });
-  await until("the child has stopped", () => statusField(child.pid, "State")?.startsWith("T") ?? false);
   const writer = child.stdin.getWriter();
+  await until("the child has stopped", () => statusField(child.pid, "State")?.startsWith("T") ?? false);
   const write = writer.write(new Uint8Array(MiB));
   write.catch(() => {});
   writer.closed.catch(() => {});
-  const aborted = writer.abort(new Error("enough"));
-  child.kill("SIGCONT"); // As with Deno.Command, it takes effect when there is room again.
-  await aborted;
+  await writer.abort(new Error("enough")); // Where Deno.Command's waits until there is room again.
   await assertRejects(() => write);
+  child.kill("SIGCONT");
   assertEquals((await child.stdout.text()).trim(), "65536");
   assertEquals((await child.status).code, 0);
 });
@@ -253,4 +253,36 @@ isolatedTest("status resolves though nobody reads stdout", async () => {
   const child = sh("echo unread", { stdout: "piped" });
   assertEquals((await child.status).code, 0);
   assertEquals(await child.stdout.text(), "unread\n");
+});
+
+isolatedTest("asyncDispose closes the pipes that nobody has used up", async () => {
+  const before = fileDescriptors().length;
+  {
+    await using _child = new Namespace().command("cat", { stdin: "piped", stdout: "piped", stderr: "piped" }).spawn();
+    assertEquals(fileDescriptors().length > before, true);
+  }
+  await until("they are closed", () => fileDescriptors().length <= before);
+});
+
+isolatedTest("pipes that nobody can reach any more are closed", async () => {
+  const { stdout, stderr } = await runProgram(
+    `
+      const count = () => [...Deno.readDirSync("/proc/self/fd")].length;
+      const leave = async () => {
+        const child = new Namespace().command("true", { stdin: "piped", stdout: "piped", stderr: "piped" }).spawn();
+        await child.status;
+      };
+      await leave();
+      const before = count();
+      for (let index = 0; index < 20; index++) await leave();
+      const left = count();
+      for (let turn = 0; turn < 200 && count() > before; turn++) {
+        globalThis.gc();
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      console.log(left > before, count() <= before);
+    `,
+    { permissions: ["-A", "--v8-flags=--expose-gc"] },
+  );
+  assertEquals([stdout, stderr], ["true true\n", ""]);
 });
