@@ -20,7 +20,7 @@ pub fn build(b: *std.Build) void {
         compile.addArg(b.fmt("{t}-linux-none", .{architecture}));
         compile.addPrefixedFileArg("-Mroot=", b.path("shim/library.zig"));
         const library = compile.addPrefixedOutputFileArg("-femit-bin=", name);
-        for ([_][]const u8{ "plan", "machine", "kernel_linux", "spawn", "clone3" }) |file| {
+        for ([_][]const u8{ "plan", "machine", "kernel_linux", "spawn", "clone3", "threads" }) |file| {
             compile.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
         }
         b.getInstallStep().dependOn(&b.addInstallFile(library, name).step);

@@ -10,6 +10,7 @@ const raw = kernel_linux.raw;
 const machine = @import("machine.zig");
 const plan_zig = @import("plan.zig");
 const spawn = @import("spawn.zig");
+const threads = @import("threads.zig");
 
 comptime {
     @export(&abi, .{ .name = "ns_abi" });
@@ -23,6 +24,7 @@ comptime {
     @export(&watched, .{ .name = "ns_watched" });
     @export(&pipe, .{ .name = "ns_pipe" });
     @export(&transfer, .{ .name = "ns_transfer" });
+    @export(&moveThreads, .{ .name = "ns_move_threads" });
 }
 
 /// The sizes of what both sides know the layout of; src/machine/library.ts compares them with its own.
@@ -128,6 +130,11 @@ fn whoCalls(caller: *Caller) void {
         .gid = linux.getegid(),
         .capabilities = if (failed) .{ 0, 0 } else .{ sets[0].effective, sets[1].effective },
     };
+}
+
+/// Moves every other thread of this process: see threads.zig.
+fn moveThreads(targets: [*]const threads.Target, count: u32, folder: i32) callconv(.c) i32 {
+    return -@as(i32, @intCast(threads.moveOthers(targets[0..count], folder)));
 }
 
 const Status = extern struct {
@@ -250,6 +257,7 @@ fn isGone(thread: i32) bool {
 test {
     _ = machine;
     _ = plan_zig;
+    _ = threads;
 }
 
 test "pipe() gives ends above 2 even where 0 is free" {

@@ -6,6 +6,7 @@
 
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import { Command, type CommandOptions } from "./process/command.ts";
+import { setup } from "./process/setup.ts";
 
 const utf8 = new TextEncoder();
 
@@ -64,6 +65,30 @@ export class Namespace {
    */
   command(command: string | URL, options: CommandOptions = {}): Command {
     return new Command(this.#settings, command, options, () => Namespace.debug ? trace : undefined);
+  }
+
+  /**
+   * Moves this process into namespaces of its own, for good: every thread of it, at once, before this returns. What Deno
+   * does from then on, synchronously or not, in Workers and in commands that it starts, is inside. The current folder stays.
+   *
+   * It takes CAP_SYS_ADMIN, and can be done for mounts, /tmp, network, IPC, semaphores, names and cgroups. A process that
+   * runs already cannot enter a pid, user or time namespace: {@linkcode command} is for those. After one with mounts,
+   * `Deno.chdir()` changes the folder of the calling thread alone, so give absolute paths to what is asynchronous.
+   *
+   * @throws {TypeError} When a running process cannot enter what was asked for.
+   * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.
+   *
+   * @example A /tmp for this program alone
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * new Namespace({ privateTmp: true }).setup();
+   * assertEquals([...Deno.readDirSync("/tmp")], []);
+   * ```
+   */
+  setup(): void {
+    setup(this.#settings, Namespace.debug ? trace : undefined);
   }
 }
 

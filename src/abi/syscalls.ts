@@ -18,6 +18,7 @@ const NUMBERS = {
   epoll_create1: [291, 20],
   eventfd2: [290, 19],
   execve: [59, 221],
+  fchdir: [81, 50],
   futex: [202, 98],
   gettid: [186, 178],
   ioctl: [16, 29],

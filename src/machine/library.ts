@@ -79,8 +79,8 @@ const symbols = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** What only pipes need. */
-const pipeSymbols = {
+/** What only pipes and `setup()` need. */
+const rareSymbols = {
   ns_pipe: {
     parameters: [
       "u32", // uint32_t ours
@@ -102,6 +102,14 @@ const pipeSymbols = {
       "i32", // int epoll
       "i32", // int timeout, in ms
       "buffer", // Event out[64]
+    ],
+    result: "i32",
+  },
+  ns_move_threads: {
+    parameters: [
+      "buffer", // const Target *targets
+      "u32", // uint32_t count
+      "i32", // int folder
     ],
     result: "i32",
   },
@@ -146,6 +154,12 @@ export type Ending = { readonly code: number } | { readonly signal: number };
 /** Bit of a token that says: the descriptor is a child's pidfd, to be reaped when it is ready. */
 export const CHILD_TOKEN = 0x8000_0000;
 
+/** A namespace to go to: a descriptor of it, and its kind as a CLONE_NEW* flag. */
+export interface Target {
+  readonly fd: number;
+  readonly kind: number;
+}
+
 /** What {@linkcode Library.poll} reports. */
 export interface Event {
   readonly token: number;
@@ -163,11 +177,11 @@ export function library(): Library {
 /** The architecture that this process runs on. */
 export const ARCHITECTURE: Architecture = Deno.build.arch;
 
-/** The shim's functions, with the types of TypeScript. Everything below returns minus an errno where it says "result". */
+/** The shim's functions, with the types of TypeScript. */
 export class Library {
   readonly #shim: Deno.DynamicLibrary<typeof symbols>["symbols"];
   readonly #path: string;
-  #pipes: Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] | undefined;
+  #opened: Deno.DynamicLibrary<typeof rareSymbols>["symbols"] | undefined;
   /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
   readonly #environ: Deno.PointerValue;
   #buffer = new Uint8Array(8192);
@@ -374,31 +388,37 @@ export class Library {
     return result;
   }
 
-  get #forPipes(): Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] {
-    return this.#pipes ??= Deno.dlopen(this.#path, pipeSymbols).symbols;
+  get #rare(): Deno.DynamicLibrary<typeof rareSymbols>["symbols"] {
+    return this.#opened ??= Deno.dlopen(this.#path, rareSymbols).symbols;
   }
 
   /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write) does not block. */
   pipe(ours: 0 | 1): readonly [read: number, write: number] {
     const ends = new Int32Array(2);
-    this.#descriptor(this.#forPipes.ns_pipe(ours, ends), "a pipe");
+    this.#descriptor(this.#rare.ns_pipe(ours, ends), "a pipe");
     return [ends[0]!, ends[1]!];
   }
 
   /** Reads into a buffer that is not empty: a number of bytes, 0 at the end, or minus an errno. */
   read(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#forPipes.ns_transfer(syscallNumber("read", ARCHITECTURE), fd, buffer, buffer.length);
+    return this.#rare.ns_transfer(syscallNumber("read", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
   /** Writes from a buffer that is not empty: a number of bytes, or minus an errno. */
   write(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#forPipes.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
+    return this.#rare.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
   /** epoll_wait(2) in this thread, which does nothing else meanwhile. `timeout` is in milliseconds, -1 for none. */
   poll(epoll: number, timeout: number): Event[] {
     const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
-    return readEvents(events, this.#forPipes.ns_epoll_wait(epoll, timeout, events));
+    return readEvents(events, this.#rare.ns_epoll_wait(epoll, timeout, events));
+  }
+
+  /** Moves every thread of this process but the calling one, with its current folder; an errno, 0 when it was done. */
+  moveThreads(targets: readonly Target[], folder: number): number {
+    const words = Int32Array.from(targets.flatMap(({ fd, kind }) => [fd, kind]));
+    return Math.abs(this.#rare.ns_move_threads(words, targets.length, folder));
   }
 
   /** {@linkcode poll} in another thread; one call at a time. */

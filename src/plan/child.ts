@@ -73,13 +73,9 @@ function worldOf(settings: Settings, caller: Caller): World {
   return world;
 }
 
-function planWorld(settings: Settings, caller: Caller): World {
+/** What is done inside, once the namespaces are there, whoever does it. */
+export function furnish(settings: Settings): readonly Step[] {
   const { namespaces } = settings;
-  const needsUser = settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN");
-  const hasUser = needsUser || namespaces.has("user");
-  const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
-  const asked = new Set(made.map(([kind]) => namespaces.get(kind)).filter((option) => option !== undefined));
-
   const steps: Step[] = [];
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
   if (settings.time !== undefined) steps.push(...enterTime(settings.time));
@@ -87,12 +83,21 @@ function planWorld(settings: Settings, caller: Caller): World {
   if (namespaces.has("net")) steps.push(...loopbackUp());
   if (settings.tmp !== undefined) steps.push(mountTmp(settings.tmp));
   if (settings.proc) steps.push(mountProc());
+  return steps;
+}
+
+function planWorld(settings: Settings, caller: Caller): World {
+  const { namespaces } = settings;
+  const needsUser = settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN");
+  const hasUser = needsUser || namespaces.has("user");
+  const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
+  const asked = new Set(made.map(([kind]) => namespaces.get(kind)).filter((option) => option !== undefined));
 
   return {
     cloneFlags: flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES),
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    steps,
+    steps: furnish(settings),
     hidesFolders: settings.tmp !== undefined || settings.proc,
   };
 }

@@ -15,9 +15,10 @@ import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
 import { peers } from "./peers.ts";
 import { spawn } from "./spawn.ts";
+import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance];
+const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance, setup];
 
 interface Options {
   readonly json: boolean;

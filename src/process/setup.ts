@@ -1,0 +1,92 @@
+/**
+ * Engages namespaces in this process, in all of its threads, or in none.
+ *
+ * @module
+ */
+
+import { CLONE_NEWNS } from "../abi/clone.ts";
+import { errnoName } from "../abi/errno.ts";
+import { NamespaceError, stepError } from "../errors.ts";
+import { library, type Target } from "../machine/library.ts";
+import type { Settings } from "../options.ts";
+import { goBack, planSetup } from "../plan/setup.ts";
+import type { Step } from "../plan/step.ts";
+
+/** Where a thread is: its namespaces of some kinds, and its current folder. */
+interface Place {
+  readonly targets: readonly Target[];
+  readonly folder: number;
+}
+
+/**
+ * Moves this process into namespaces of its own, for good.
+ *
+ * @throws {TypeError} When a running process cannot enter what was asked for.
+ * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.
+ */
+export function setup(settings: Settings, trace: ((line: string) => void) | undefined): void {
+  const shim = library();
+  const { open, enter, kinds } = planSetup(settings, shim.context().caller);
+  if (enter.length === 0) return;
+  const outside = openPlace(open, kinds, trace);
+  try {
+    const outcome = shim.execute(enter, trace);
+    if ("step" in outcome) {
+      if (outcome.step !== enter[0]) leave(outside, trace); // An unshare that was refused has changed nothing.
+      throw stepError(outcome.step, outcome.errno);
+    }
+    const inside = openPlace(open, kinds, trace);
+    try {
+      moveOtherThreads(inside, outside, trace);
+    } finally {
+      closePlace(inside);
+    }
+  } finally {
+    closePlace(outside);
+  }
+}
+
+function moveOtherThreads(inside: Place, outside: Place, trace: ((line: string) => void) | undefined): void {
+  const errno = library().moveThreads(inside.targets, folderOf(inside));
+  trace?.(`move all other threads: ${errno === 0 ? "done" : errnoName(errno)}`);
+  if (errno === 0) return;
+  leave(outside, trace);
+  library().moveThreads(outside.targets, folderOf(outside));
+  throw new NamespaceError({
+    errno,
+    syscall: "setns",
+    step: "setns(…) in every other thread",
+    what: "move all threads of this process",
+    hint: "Everything is as it was. A thread could not move, or did not answer a signal within five seconds.",
+  });
+}
+
+/** Takes the calling thread back. */
+function leave(outside: Place, trace: ((line: string) => void) | undefined): void {
+  const outcome = library().execute(goBack(outside.targets, outside.folder), trace);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+}
+
+function openPlace(
+  open: readonly Step[],
+  kinds: readonly number[],
+  trace: ((line: string) => void) | undefined,
+): Place {
+  const outcome = library().execute(open, trace);
+  const fds = outcome.results.filter((result) => result !== undefined && result >= 0) as number[];
+  if ("step" in outcome) {
+    for (const fd of fds) library().close(fd);
+    throw stepError(outcome.step, outcome.errno);
+  }
+  return { targets: kinds.map((kind, index) => ({ fd: fds[index]!, kind })), folder: fds.at(-1)! };
+}
+
+/** Other threads share the calling one's folder; only another mount namespace takes them out of it. */
+function folderOf({ targets, folder }: Place): number {
+  return targets.some(({ kind }) => kind === CLONE_NEWNS) ? folder : -1;
+}
+
+function closePlace({ targets, folder }: Place): void {
+  for (const { fd } of targets) library().close(fd);
+  library().close(folder);
+}

@@ -1,0 +1,195 @@
+// setup() is for good, so each case has a Deno of its own.
+
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { Namespace, type NamespaceOptions } from "../../mod.ts";
+import { isolatedTest } from "../support/leaks.ts";
+import { runProgram } from "../support/program.ts";
+
+const ALL: NamespaceOptions = {
+  privateTmp: { size: "1m" },
+  privateNet: true,
+  privateSysvsem: true,
+  hostname: "inside",
+  privateCgroup: true,
+};
+
+/** What programs here have at hand. */
+const TOOLS = `
+  Deno.chdir("/");
+  const KINDS = ["mnt", "net", "ipc", "uts", "cgroup", "user", "pid"];
+  const namespaces = (thread) => KINDS.map((kind) => Deno.readLinkSync("/proc/self/task/" + thread + "/ns/" + kind)).join();
+  const threads = () => [...Deno.readDirSync("/proc/self/task")].map(({ name }) => name);
+  const everyThread = () => [...new Set(threads().map(namespaces))];
+  const load = () => Promise.all(Array.from({ length: 16 }, () => Deno.readTextFile("/proc/self/stat")));
+  const fds = () => [...Deno.readDirSync("/proc/self/fd")].length;
+`;
+
+async function told(code: string): Promise<unknown> {
+  const { code: status, stdout, stderr } = await runProgram(`${TOOLS}\n${code}`, { permissions: ["-A"] });
+  if (status !== 0) throw new Error(stderr);
+  return JSON.parse(stdout);
+}
+
+isolatedTest("setup() succeeds, and /tmp is then empty in the caller itself (seed 10, 11)", async () => {
+  const marker = Deno.makeTempFileSync({ dir: "/tmp" });
+  const [before, after] = await told(`
+    const before = [...Deno.readDirSync("/tmp")].length;
+    new Namespace({ privateTmp: true }).setup();
+    console.log(JSON.stringify([before, [...Deno.readDirSync("/tmp")].length]));
+  `) as [number, number];
+  Deno.removeSync(marker);
+  assert(before > 0);
+  assertEquals(after, 0);
+});
+
+isolatedTest("setup() moves every thread into all namespaces that were asked for, and no others", async () => {
+  const [before, after, count, hostname, size, cwd, moreFds] = await told(`
+    Deno.chdir("/usr");
+    await load();
+    new Namespace().command("true").outputSync();
+    new Namespace({ privateUts: true }).setup(); // Loads what there is to load.
+    const before = everyThread();
+    const beforeFds = fds();
+    new Namespace(${JSON.stringify(ALL)}).setup();
+    const moreFds = fds() - beforeFds;
+    await load();
+    const size = new TextDecoder().decode(new Deno.Command("df", { args: ["-k", "--output=size", "/tmp"] }).outputSync().stdout);
+    console.log(JSON.stringify([before, everyThread(), threads().length, Deno.hostname(), size, Deno.cwd(), moreFds]));
+  `) as [string[], string[], number, string, string, string, number];
+  assertEquals([before.length, after.length], [1, 1], "all threads agree");
+  assert(count > 4, `${count} threads`);
+  const changed = before[0]!.split(",").map((namespace, index) => namespace !== after[0]!.split(",")[index]);
+  assertEquals(changed, [true, true, true, true, true, false, false]);
+  assertEquals([hostname, size.trim().split(/\s+/).at(-1), cwd, moreFds], ["inside", "1024", "/usr", 0]);
+});
+
+isolatedTest("setup() makes reads, commands and Workers agree, 1,000 of each, under load", async () => {
+  const outcome = await told(`
+    const worker = () => {
+      const text = "self.onmessage = async () => self.postMessage([Deno.hostname(), " +
+        "[...Deno.readDirSync('/tmp')].length, (await Deno.readTextFile('/proc/sys/kernel/hostname')).trim()].join());";
+      const made = new Worker("data:text/javascript," + encodeURIComponent(text), { type: "module" });
+      const ask = () => new Promise((resolve) => {
+        made.onmessage = ({ data }) => resolve(data);
+        made.postMessage(0);
+      });
+      return { ask, end: () => made.terminate() };
+    };
+    Deno.writeTextFileSync("/tmp/setup-test-marker", "");
+    const early = worker();
+    await early.ask();
+    let stop = false;
+    const noise = Promise.all(Array.from({ length: 8 }, async () => {
+      while (!stop) await Deno.readTextFile("/proc/self/stat");
+    }));
+    new Namespace({ privateTmp: true, hostname: "inside" }).setup();
+    const late = worker();
+    const seen = new Map();
+    const note = (what, value) => seen.set(what + " " + value, (seen.get(what + " " + value) ?? 0) + 1);
+    for (let round = 0; round < 100; round++) {
+      await Promise.all(Array.from({ length: 10 }, async () => {
+        note("sync", [...Deno.readDirSync("/tmp")].length);
+        const names = [];
+        for await (const { name } of Deno.readDir("/tmp")) names.push(name);
+        note("async", names.length);
+        note("asyncName", (await Deno.readTextFile("/proc/sys/kernel/hostname")).trim());
+      }));
+      for (let index = 0; index < 10; index++) note("early", await early.ask());
+      for (let index = 0; index < 10; index++) note("late", await late.ask());
+    }
+    const names = await Promise.all(Array.from({ length: 1000 / 50 }, async () => {
+      for (let index = 0; index < 50; index++) {
+        const { stdout } = await new Deno.Command("cat", { args: ["/proc/sys/kernel/hostname"] }).output();
+        note("command", new TextDecoder().decode(stdout).trim());
+      }
+    }));
+    stop = true;
+    await noise;
+    early.end();
+    late.end();
+    console.log(JSON.stringify(Object.fromEntries(seen)));
+  `);
+  Deno.removeSync("/tmp/setup-test-marker");
+  assertEquals(outcome, {
+    "sync 0": 1000,
+    "async 0": 1000,
+    "asyncName inside": 1000,
+    "early inside,0,inside": 1000,
+    "late inside,0,inside": 1000,
+    "command inside": 1000,
+  });
+});
+
+isolatedTest("setup() gives this program's servers and fetch() a network of their own", async () => {
+  const [interfaces, text] = await told(`
+    new Namespace({ privateNet: true }).setup();
+    const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => new Response("hello"));
+    const text = await (await fetch("http://127.0.0.1:" + server.addr.port)).text();
+    await server.shutdown();
+    console.log(JSON.stringify([Deno.networkInterfaces().map(({ name }) => name), text]));
+  `) as [string[], string];
+  assertEquals([[...new Set(interfaces)], text], [["lo"], "hello"]);
+});
+
+// P3: setup() returned true though unshare had failed.
+isolatedTest("setup() throws when a step is refused, and everything is as it was", async () => {
+  const [message, before, after, mounts, moreFds] = await told(`
+    await load();
+    new Namespace({ privateUts: true }).setup();
+    const before = everyThread();
+    const mountsBefore = Deno.readTextFileSync("/proc/thread-self/mountinfo");
+    const beforeFds = fds();
+    let message;
+    try {
+      const libc = Deno.dlopen("libc.so.6", { prctl: { parameters: ["i32", "usize", "buffer", "usize", "usize"], result: "i32" } });
+      const filter = new DataView(new ArrayBuffer(32)); // sethostname fails with EIO.
+      const number = Deno.build.arch === "x86_64" ? 170 : 161;
+      [[0x20, 0, 0, 0], [0x15, 0, 1, number], [0x06, 0, 0, 0x50005], [0x06, 0, 0, 0x7fff0000]].forEach(([code, yes, no, k], index) => {
+        filter.setUint16(index * 8, code, true);
+        filter.setUint8(index * 8 + 2, yes);
+        filter.setUint8(index * 8 + 3, no);
+        filter.setUint32(index * 8 + 4, k, true);
+      });
+      const program = new BigUint64Array([4n, BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(filter)))]);
+      libc.symbols.prctl(22, 2n, program, 0n, 0n);
+      libc.close();
+      new Namespace(${JSON.stringify(ALL)}).setup();
+    } catch (error) {
+      message = error.message;
+    }
+    const moreFds = fds() - beforeFds;
+    const mounts = Deno.readTextFileSync("/proc/thread-self/mountinfo") === mountsBefore;
+    console.log(JSON.stringify([message, before, everyThread(), mounts, moreFds]));
+  `) as [string, string[], string[], boolean, number];
+  assertEquals(message, `Cannot set the hostname to "inside" for hostname: Input/output error (EIO)`);
+  assertEquals([after, mounts, moreFds], [before, true, 0]);
+});
+
+Deno.test("setup() refuses what a running process cannot enter, and says what can", () => {
+  for (
+    const [options, option] of [
+      [{ privatePid: true }, "privatePid"],
+      [{ privateUser: true, privateTmp: true }, "privateUser"],
+      [{ privateTime: { boottime: 5 } }, "privateTime"],
+    ] as const
+  ) {
+    const error = assertThrows(() => new Namespace(options).setup(), TypeError, `Cannot set up "${option}"`);
+    assertStringIncludes(error.message, "command()");
+  }
+});
+
+isolatedTest("setup() refuses an ordinary user, who would need a user namespace, and nothing is changed", async () => {
+  const { stdout } = await runProgram(
+    `
+      for (const options of [{ privateTmp: true }, { privateUts: true, privateUser: false }]) {
+        try { new Namespace(options).setup(); } catch (error) { console.log(error.name, error.message.split("\\n")[0]); }
+      }
+    `,
+    { user: "nobody" },
+  );
+  assertEquals(stdout.split("\n").slice(0, 2), [
+    `TypeError Cannot set up "privateTmp" in a running process: without CAP_SYS_ADMIN it needs a user namespace, which a process ` +
+    `with threads cannot enter. Use command(), whose child is inside from its start`,
+    "NamespaceError Cannot unshare CLONE_NEWUTS for privateUts: Operation not permitted (EPERM)",
+  ]);
+});
