@@ -79,7 +79,7 @@ export function furnish(settings: Settings): readonly Step[] {
   const steps: Step[] = [];
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
   if (settings.time !== undefined) steps.push(...enterTime(settings.time));
-  steps.push(...setNames(settings.hostname, settings.domainname));
+  steps.push(...setNames(settings));
   if (namespaces.has("net")) steps.push(...loopbackUp());
   if (settings.tmp !== undefined) steps.push(mountTmp(settings.tmp));
   if (settings.proc) steps.push(mountProc());

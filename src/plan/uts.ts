@@ -4,26 +4,16 @@
  * @module
  */
 
+import type { Settings } from "../options.ts";
 import type { Step } from "./step.ts";
 
+const CALLS = { hostname: "sethostname", domainname: "setdomainname" } as const;
+
 /** Sets the names that are given. They are ASCII, so their length is their size. */
-export function setNames(hostname: string | undefined, domainname: string | undefined): readonly Step[] {
-  const steps: Step[] = [];
-  if (hostname !== undefined) {
-    steps.push({
-      call: "sethostname",
-      args: [hostname, hostname.length],
-      what: `set the hostname to "${hostname}"`,
-      option: "hostname",
-    });
-  }
-  if (domainname !== undefined) {
-    steps.push({
-      call: "setdomainname",
-      args: [domainname, domainname.length],
-      what: `set the domainname to "${domainname}"`,
-      option: "domainname",
-    });
-  }
-  return steps;
+export function setNames(names: Pick<Settings, "hostname" | "domainname">): readonly Step[] {
+  return (["hostname", "domainname"] as const).flatMap((option) => {
+    const name = names[option];
+    if (name === undefined) return [];
+    return [{ call: CALLS[option], args: [name, name.length], what: `set the ${option} to "${name}"`, option }];
+  });
 }
