@@ -11,6 +11,10 @@
  * @module
  */
 
+export { type CodeOptions, CodeProcess } from "./src/code/code_process.ts";
+export type { CodePermissions } from "./src/code/permissions.ts";
+export { RunError } from "./src/code/run_error.ts";
+export type { AnyFunction } from "./src/code/source.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";

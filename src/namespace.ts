@@ -4,8 +4,10 @@
  * @module
  */
 
+import { type CodeOptions, type CodeProcess, spawnCode } from "./code/code_process.ts";
+import type { AnyFunction } from "./code/source.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
-import { Command, type CommandOptions } from "./process/command.ts";
+import { Command, type CommandOptions, type Trace } from "./process/command.ts";
 import { setup } from "./process/setup.ts";
 
 const utf8 = new TextEncoder();
@@ -90,6 +92,93 @@ export class Namespace {
   setup(): void {
     setup(this.#settings, Namespace.debug ? trace : undefined);
   }
+
+  /**
+   * Runs a function, or the default export of a module, in namespaces of its own: in another Deno, which is PID 1 with
+   * `privatePid`. It has the permissions of this process, and its stdin, stdout and stderr: see {@linkcode spawn} for others.
+   *
+   * Arguments and result are copied, by the rules of the structured clone algorithm. Of a function only the text goes
+   * inside: what it needs from around it is to be passed as an argument, or imported in it.
+   *
+   * When the code has returned, its process is ended, whatever else it had begun.
+   *
+   * @param code A function, async or not.
+   * @param args Its arguments.
+   * @returns What it returned.
+   * @throws {RunError} When its process ends before it returns: by `Deno.exit()`, a crash or a signal.
+   * @throws {TypeError} When the code is neither a function nor a URL, or an argument or the result cannot be cloned.
+   * @throws {NamespaceError} When the kernel refuses a step.
+   * @throws Whatever the code throws: errors of Deno and of the language by their class, others by their name.
+   *
+   * @example A function as PID 1
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = new Namespace({ privatePid: true, privateTmp: true });
+   * const [pid, entries] = await ns.run((dir: string) => [Deno.pid, [...Deno.readDirSync(dir)].length], "/tmp");
+   * assertEquals([pid, entries], [1, 0]);
+   * ```
+   */
+  run<Args extends unknown[], Result>(code: (...args: Args) => Result, ...args: Args): Promise<Awaited<Result>>;
+  /**
+   * Runs the default export of a module in namespaces of its own.
+   *
+   * @param code The URL of a module, such as `import.meta.resolve("./inside.ts")`.
+   * @param args The arguments of its default export.
+   * @returns What that returned.
+   */
+  run<Result = unknown>(code: URL | string, ...args: unknown[]): Promise<Result>;
+  async run(code: AnyFunction | URL | string, ...args: unknown[]): Promise<unknown> {
+    return await spawnCode(this.#settings, code, { args }, debugTrace, Namespace.prototype.run).result;
+  }
+
+  /**
+   * Like {@linkcode run}, with options, and a handle on the process that runs the code.
+   *
+   * @param code A function, async or not.
+   * @param options Arguments, permissions, and what Deno.Command has, with the same defaults.
+   * @returns The process. All that can fail before Deno is executed inside is thrown here, and then nothing is left of it.
+   * @throws {TypeError} When an option is wrong, or an argument cannot be cloned.
+   * @throws {NamespaceError} When the kernel refuses a step.
+   *
+   * @example Code that may do nothing but compute
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = new Namespace({ privatePid: true, privateNet: true });
+   * await using child = ns.spawn((text: string) => eval(text), { args: ["6 * 7"], permissions: "none" });
+   * assertEquals(await child.result, 42);
+   * ```
+   */
+  spawn<Args extends unknown[], Result>(
+    code: (...args: Args) => Result,
+    options: CodeOptions<Args> & { args: Args },
+  ): CodeProcess<Awaited<Result>>;
+  /**
+   * Runs code that takes no arguments.
+   *
+   * @param code A function, async or not.
+   * @param options As above.
+   * @returns The process.
+   */
+  spawn<Result>(code: () => Result, options?: CodeOptions<[]>): CodeProcess<Awaited<Result>>;
+  /**
+   * Runs the default export of a module.
+   *
+   * @param code The URL of a module.
+   * @param options As above.
+   * @returns The process.
+   */
+  spawn<Result = unknown>(code: URL | string, options?: CodeOptions): CodeProcess<Result>;
+  spawn(code: AnyFunction | URL | string, options: CodeOptions = {}): CodeProcess<unknown> {
+    return spawnCode(this.#settings, code, options, debugTrace, Namespace.prototype.spawn);
+  }
+}
+
+function debugTrace(): Trace | undefined {
+  return Namespace.debug ? trace : undefined;
 }
 
 function trace(line: string): void {

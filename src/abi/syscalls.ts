@@ -19,6 +19,8 @@ const NUMBERS = {
   eventfd2: [290, 19],
   execve: [59, 221],
   fchdir: [81, 50],
+  fchmod: [91, 52],
+  fcntl: [72, 25],
   futex: [202, 98],
   gettid: [186, 178],
   ioctl: [16, 29],

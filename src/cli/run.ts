@@ -5,7 +5,8 @@
  */
 
 import { reactor } from "../machine/reactor.ts";
-import { Namespace } from "../namespace.ts";
+import { validate } from "../options.ts";
+import { Command } from "../process/command.ts";
 import { parseCommandLine } from "./arguments.ts";
 import { FAILED } from "./errors.ts";
 
@@ -30,8 +31,9 @@ export async function run(argv: readonly string[]): Promise<number> {
     else console.error(texts.USAGE_TEXT);
     return help || version ? 0 : FAILED;
   }
-  Namespace.debug = debug;
   reactor.keepAliveBy = "watch"; // This program has no timers otherwise, and Deno takes 3 ms to have the first.
-  const { code } = await new Namespace(namespace).command(command, commandOptions).spawn().status;
+  // Not by class Namespace, which brings along what runs code, and is not needed here.
+  const trace = debug ? (line: string) => console.error(`nsrun: ${line}`) : undefined;
+  const { code } = await new Command(validate(namespace), command, commandOptions, () => trace).spawn().status;
   return code;
 }

@@ -20,7 +20,7 @@ import { changeIds } from "./identity.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
-import { CLOSE_THE_REST, connectStdio, type Stdio } from "./stdio.ts";
+import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Stdio } from "./stdio.ts";
 import { flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
@@ -29,6 +29,8 @@ import { setNames } from "./uts.ts";
 /** One child: what to execute, and how it differs from its parent beyond the namespaces. */
 export interface ChildSettings extends Program {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
+  /** Descriptors of the parent that the child has at 3, 4 and so on. */
+  readonly extra?: readonly number[];
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
   /** The caller's folder, where it has one. */
@@ -117,7 +119,7 @@ export function planChild(settings: Settings, child: ChildSettings, caller: Call
 function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
   return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
     a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
-    isSameList(a.args, b.args);
+    isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
 }
 
 function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -128,12 +130,15 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
-  steps.push(...connectStdio(child.stdio), ...world.steps);
+  const { extra = [] } = child;
+  const changesIds = child.uid !== undefined || child.gid !== undefined;
+  steps.push(...connectStdio(child.stdio), ...connectExtra(extra, changesIds), ...world.steps);
   if (world.hidesFolders && child.cwd === undefined) steps.push(...enterFolderAgain(child.callerCwd));
-  if (child.uid !== undefined || child.gid !== undefined) {
+  if (changesIds) {
     steps.push(...changeIds(child.uid, child.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
   }
   if (child.cwd !== undefined) steps.push(enterFolder(child.cwd));
-  steps.push(...CLOSE_THE_REST, UNBLOCK_SIGNALS, ...execute(child));
+  const closing = extra.length === 0 ? CLOSE_THE_REST : closeFrom(3 + extra.length);
+  steps.push(...closing, UNBLOCK_SIGNALS, ...execute(child));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

@@ -42,17 +42,38 @@ export function connectStdio(stdio: readonly [Stdio, Stdio, Stdio]): readonly St
   return steps;
 }
 
+const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
+/** Everybody may open it again: a pipe belongs to who made it, and the child may become somebody else. */
+const RW_ALL = { value: 0o666, name: "0666" };
+
+/** Puts descriptors at 3, 4 and so on. They are first moved out of each other's way. */
+export function connectExtra(extra: readonly number[], changesIds: boolean): readonly Step[] {
+  const what = "connect the channel";
+  const moved = extra.map((from): Step => ({ call: "fcntl", args: [from, F_DUPFD_CLOEXEC, 3 + extra.length], what }));
+  const steps = [...moved];
+  for (const [index, step] of moved.entries()) {
+    steps.push({ call: "dup3", args: [{ resultOf: step }, 3 + index, 0], what });
+    if (changesIds) steps.push({ call: "fchmod", args: [3 + index, RW_ALL], what });
+  }
+  return steps;
+}
+
 const CLOSE_RANGE_CLOEXEC = { value: 4, name: "CLOSE_RANGE_CLOEXEC" };
 const LAST = { value: 0xffff_ffff, name: "~0U" };
 
+/** Lets nothing through execve from a descriptor on, whoever opened it. */
+export function closeFrom(first: number): readonly Step[] {
+  return [
+    {
+      call: "close_range",
+      args: [first, LAST, CLOSE_RANGE_CLOEXEC],
+      what: `mark all descriptors above ${first - 1} close-on-exec`,
+      tolerate: [["EINVAL", 0]], // The flag is there since Linux 5.11, the call since 5.9.
+      skip: 1,
+    },
+    { call: "close_range", args: [first, LAST, 0], what: `close all descriptors above ${first - 1}` },
+  ];
+}
+
 /** Lets nothing above 2 through execve, whoever opened it. */
-export const CLOSE_THE_REST: readonly Step[] = [
-  {
-    call: "close_range",
-    args: [3, LAST, CLOSE_RANGE_CLOEXEC],
-    what: "mark all descriptors above 2 close-on-exec",
-    tolerate: [["EINVAL", 0]], // The flag is there since Linux 5.11, the call since 5.9.
-    skip: 1,
-  },
-  { call: "close_range", args: [3, LAST, 0], what: "close all descriptors above 2" },
-];
+export const CLOSE_THE_REST: readonly Step[] = closeFrom(3);

@@ -58,13 +58,21 @@ export class Command implements Deno.Command {
   readonly #command: string | URL;
   readonly #options: CommandOptions;
   readonly #trace: () => Trace | undefined;
+  readonly #extra: readonly number[];
 
-  /** Not for users: `Namespace.command()` makes commands. */
-  constructor(settings: Settings, command: string | URL, options: CommandOptions, trace: () => Trace | undefined) {
+  /** Not for users: `Namespace.command()` makes commands. `extra`: descriptors that the child is to have at 3, 4 … */
+  constructor(
+    settings: Settings,
+    command: string | URL,
+    options: CommandOptions,
+    trace: () => Trace | undefined,
+    extra: readonly number[] = [],
+  ) {
     this.#settings = settings;
     this.#command = command;
     this.#options = options;
     this.#trace = trace;
+    this.#extra = extra;
   }
 
   /**
@@ -117,7 +125,8 @@ export class Command implements Deno.Command {
     const { termChild, termGraceMs: graceMs } = this.#settings;
     let guard: Guard | undefined;
     try {
-      reactor.open(STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped"));
+      const isPiped = STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped");
+      reactor.open(isPiped || this.#extra.length > 0);
       if (termChild) guard = new Guard();
       const { spawned, pipes } = this.#start(defaults);
       return new ChildProcess(spawned, { pipes, guard, signal, graceMs });
@@ -143,7 +152,11 @@ export class Command implements Deno.Command {
         theirs[fd] = fd === 0 ? read : write;
       }
       const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
-      const plan = planChild(this.#settings, { ...program, stdio: [stdin, stdout, stderr] }, caller);
+      const plan = planChild(
+        this.#settings,
+        { ...program, stdio: [stdin, stdout, stderr], extra: this.#extra },
+        caller,
+      );
       const spawned = shim.spawn(plan, this.#trace());
       if ("step" in spawned) throw refusal(spawned, program);
       return { spawned, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
