@@ -80,13 +80,13 @@ export class Namespace {
    * @throws {TypeError} When a running process cannot enter what was asked for.
    * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.
    *
-   * @example A /tmp for this program alone
+   * @example A name for this program alone
    * ```ts
    * import { Namespace } from "@sys-linux/namespace";
    * import { assertEquals } from "@std/assert";
    *
-   * new Namespace({ privateTmp: true }).setup();
-   * assertEquals([...Deno.readDirSync("/tmp")], []);
+   * new Namespace({ hostname: "box" }).setup();
+   * assertEquals(Deno.hostname(), "box");
    * ```
    */
   setup(): void {

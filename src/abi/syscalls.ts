@@ -18,6 +18,7 @@ const NUMBERS = {
   epoll_create1: [291, 20],
   eventfd2: [290, 19],
   execve: [59, 221],
+  execveat: [322, 281],
   fchdir: [81, 50],
   fchmod: [91, 52],
   fcntl: [72, 25],

@@ -166,7 +166,7 @@ export function spawnCode<Result>(
         args: ["run", ...RUN_FLAGS, ...cache, ...flags, mainModule(module)],
       },
       trace,
-      channel.theirs,
+      { extra: channel.theirs, fromOutside: true },
     ).spawn();
   } catch (error) {
     channel.close();

@@ -469,5 +469,5 @@ function underWay(steps: readonly Step[], results: readonly (number | undefined)
   const errno = -results[last]!;
   const rule = steps[last]!.tolerate?.find(([name]) => errnoName(errno) === name);
   const next = steps[last + 1 + (rule?.[1] ?? steps[last]!.skip ?? 0)];
-  return next?.call === "execve" ? next : undefined;
+  return next?.call.startsWith("execve") ? next : undefined;
 }

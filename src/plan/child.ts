@@ -15,7 +15,15 @@ import {
 } from "../abi/clone.ts";
 import type { NamespaceKind, Settings } from "../options.ts";
 import type { Caller } from "./caller.ts";
-import { enterFolder, enterFolderAgain, execute, type Program, UNBLOCK_SIGNALS } from "./exec.ts";
+import {
+  enterFolder,
+  enterFolderAgain,
+  execute,
+  executeOpened,
+  openProgram,
+  type Program,
+  UNBLOCK_SIGNALS,
+} from "./exec.ts";
 import { changeIds } from "./identity.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
@@ -31,6 +39,8 @@ export interface ChildSettings extends Program {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
   /** Descriptors of the parent that the child has at 3, 4 and so on. */
   readonly extra?: readonly number[];
+  /** Whether the command is the path of an executable outside, to be opened before anything can hide it. */
+  readonly fromOutside?: boolean;
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
   /** The caller's folder, where it has one. */
@@ -119,7 +129,7 @@ export function planChild(settings: Settings, child: ChildSettings, caller: Call
 function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
   return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
     a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
-    isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
+    a.fromOutside === b.fromOutside && isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
 }
 
 function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -131,6 +141,8 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
   const { extra = [] } = child;
+  const opened = child.fromOutside === true ? openProgram(child.command) : undefined;
+  if (opened !== undefined) steps.push(opened);
   const changesIds = child.uid !== undefined || child.gid !== undefined;
   steps.push(...connectStdio(child.stdio), ...connectExtra(extra, changesIds), ...world.steps);
   if (world.hidesFolders && child.cwd === undefined) steps.push(...enterFolderAgain(child.callerCwd));
@@ -139,6 +151,7 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
   }
   if (child.cwd !== undefined) steps.push(enterFolder(child.cwd));
   const closing = extra.length === 0 ? CLOSE_THE_REST : closeFrom(3 + extra.length);
-  steps.push(...closing, UNBLOCK_SIGNALS, ...execute(child));
+  const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];
+  steps.push(...closing, UNBLOCK_SIGNALS, ...program);
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { AT_FDCWD, O_CLOEXEC_PATH } from "./files.ts";
 import type { Step, Strings } from "./step.ts";
 
 /** What is to be executed. */
@@ -82,6 +83,29 @@ export function execute(program: Program): readonly Step[] {
 
 function inFolder(folder: string, command: string): string {
   return folder === "" ? command : `${folder}/${command}`; // POSIX: an empty entry of PATH is the current folder.
+}
+
+const AT_EMPTY_PATH = { value: 0x1000, name: "AT_EMPTY_PATH" };
+
+/**
+ * Opens a program's file, to be executed later: its path may then lead nowhere, where a mount hides it.
+ *
+ * @param command The path of an executable in the kernel's own format, no script.
+ */
+export function openProgram(command: string): Step {
+  return { call: "openat", args: [AT_FDCWD, command, O_CLOEXEC_PATH], what: `open "${command}"` };
+}
+
+/** Executes what {@linkcode openProgram} has opened. */
+export function executeOpened(program: Program, opened: Step): Step {
+  const { command, args } = program;
+  const argv: Strings = { strings: [program.argv0 ?? command, ...args] };
+  const { envp } = environmentOf(program.environment);
+  return {
+    call: "execveat",
+    args: [{ resultOf: opened }, "", argv, envp, AT_EMPTY_PATH],
+    what: `execute "${command}"`,
+  };
 }
 
 /** An environment as execve(2) takes it, and the folders of its PATH. */

@@ -58,21 +58,21 @@ export class Command implements Deno.Command {
   readonly #command: string | URL;
   readonly #options: CommandOptions;
   readonly #trace: () => Trace | undefined;
-  readonly #extra: readonly number[];
+  readonly #more: Pick<ChildSettings, "extra" | "fromOutside">;
 
-  /** Not for users: `Namespace.command()` makes commands. `extra`: descriptors that the child is to have at 3, 4 … */
+  /** Not for users: `Namespace.command()` makes commands. `more`: what only this package asks for. */
   constructor(
     settings: Settings,
     command: string | URL,
     options: CommandOptions,
     trace: () => Trace | undefined,
-    extra: readonly number[] = [],
+    more: Pick<ChildSettings, "extra" | "fromOutside"> = {},
   ) {
     this.#settings = settings;
     this.#command = command;
     this.#options = options;
     this.#trace = trace;
-    this.#extra = extra;
+    this.#more = more;
   }
 
   /**
@@ -126,7 +126,7 @@ export class Command implements Deno.Command {
     let guard: Guard | undefined;
     try {
       const isPiped = STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped");
-      reactor.open(isPiped || this.#extra.length > 0);
+      reactor.open(isPiped || this.#more.extra !== undefined);
       if (termChild) guard = new Guard();
       const { spawned, pipes } = this.#start(defaults);
       return new ChildProcess(spawned, { pipes, guard, signal, graceMs });
@@ -154,7 +154,7 @@ export class Command implements Deno.Command {
       const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
       const plan = planChild(
         this.#settings,
-        { ...program, stdio: [stdin, stdout, stderr], extra: this.#extra },
+        { ...program, stdio: [stdin, stdout, stderr], ...this.#more },
         caller,
       );
       const spawned = shim.spawn(plan, this.#trace());

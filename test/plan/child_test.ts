@@ -186,6 +186,14 @@ Deno.test("planChild() looks for a name in PATH as execvp does", () => {
   assertEquals(fallback.map((step) => step.args[0]), ["/bin/x", "/bin/sh", "/usr/bin/x", "/bin/sh"]);
 });
 
+Deno.test("planChild() opens a program from outside before anything can hide it", () => {
+  const steps = plan({ privateTmp: true }, { command: "/tmp/deno", fromOutside: true, args: ["run"] }).child.map(
+    describeCall,
+  );
+  assertEquals(steps[2], `openat(AT_FDCWD, "/tmp/deno", O_PATH|O_CLOEXEC)`);
+  assertEquals(steps.at(-1), `execveat(<openat>, "", ["/tmp/deno", "run"], [1 strings], AT_EMPTY_PATH)`);
+});
+
 Deno.test("planChild() names for every step that an option asked for that option", () => {
   const { child, parent } = plan({
     privateTmp: true,
