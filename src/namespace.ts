@@ -115,9 +115,9 @@ export class Namespace {
    * import { Namespace } from "@sys-linux/namespace";
    * import { assertEquals } from "@std/assert";
    *
-   * const ns = new Namespace({ privatePid: true, privateTmp: true });
-   * const [pid, entries] = await ns.run((dir: string) => [Deno.pid, [...Deno.readDirSync(dir)].length], "/tmp");
-   * assertEquals([pid, entries], [1, 0]);
+   * const ns = new Namespace({ privatePid: true, hostname: "box" });
+   * const greeting = await ns.run((word: string) => `${word} from PID ${Deno.pid} on ${Deno.hostname()}`, "hello");
+   * assertEquals(greeting, "hello from PID 1 on box");
    * ```
    */
   run<Args extends unknown[], Result>(code: (...args: Args) => Result, ...args: Args): Promise<Awaited<Result>>;
