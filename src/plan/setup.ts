@@ -9,7 +9,7 @@ import type { NamespaceKind, Settings } from "../options.ts";
 import type { Caller } from "./caller.ts";
 import { furnish } from "./child.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_RDONLY } from "./files.ts";
-import { flags, type Named, type Step } from "./step.ts";
+import { flags, type Step } from "./step.ts";
 
 /** The namespaces that a thread can leave for others: file in /proc/thread-self/ns, flag, name. The mounts come last. */
 const KINDS: readonly (readonly [NamespaceKind, string, number, string])[] = [
@@ -26,6 +26,12 @@ const REFUSED: readonly (readonly [NamespaceKind, string])[] = [
   ["user", "a process with threads, as Deno is, cannot enter a user namespace"],
   ["time", "a process with threads, as Deno is, cannot enter a time namespace"],
 ];
+
+const NAMES: ReadonlyMap<number, string> = new Map(KINDS.map(([, , flag, name]) => [flag, name]));
+
+const INSTEAD = "Use command(), whose child is inside from its start";
+
+const OPEN_FOLDER: Step = { call: "openat", args: [AT_FDCWD, ".", O_CLOEXEC_PATH], what: "open the current folder" };
 
 /** How a running process engages settings. */
 export interface SetupPlan {
@@ -84,11 +90,6 @@ export function goBack(
     { call: "fchdir", args: [folder], what: "go back to the current folder" },
   ];
 }
-
-const INSTEAD = "Use command(), whose child is inside from its start";
-const NAMES: ReadonlyMap<number, string> = new Map(KINDS.map(([, , flag, name]) => [flag, name]));
-const FOLDER: Named = O_CLOEXEC_PATH;
-const OPEN_FOLDER: Step = { call: "openat", args: [AT_FDCWD, ".", FOLDER], what: "open the current folder" };
 
 function openNamespace(file: string, option: string | undefined): Step {
   const path = `/proc/thread-self/ns/${file}`;
