@@ -193,9 +193,8 @@ fn transfer(number: u32, fd: i32, buffer: [*]u8, size: u32) callconv(.c) i32 {
     return @intCast(kernel.call(number, .{ @intCast(fd), @intFromPtr(buffer), size, 0, 0, 0 }));
 }
 
-/// What epoll reports, without the packing that struct epoll_event has on x86_64 alone.
+/// What was waited for, without the packing that struct epoll_event has on x86_64 alone.
 const Event = extern struct {
-    events: u32,
     token: u32,
     fd: i32,
     /// How the child ended, for a token with `child_bit`.
@@ -221,7 +220,7 @@ fn epollWait(epoll: i32, timeout: i32, out: *[events_max]Event) callconv(.c) i32
     if (linux.errno(count) != .SUCCESS) return raw(count);
     for (events[0..count], out[0..count]) |event, *place| {
         const token: u32 = @truncate(event.data.u64);
-        place.* = .{ .events = event.events, .token = token, .fd = @intCast(event.data.u64 >> 32), .status = std.mem.zeroes(Status) };
+        place.* = .{ .token = token, .fd = @intCast(event.data.u64 >> 32), .status = std.mem.zeroes(Status) };
         if (token & child_bit != 0) {
             const result = wait(place.fd, linux.W.NOHANG, &place.status);
             if (result < 0) place.status = .{ .pid = result, .code = 0, .status = 0 };

@@ -39,7 +39,7 @@ export function mainModule(module: string | undefined): string {
 let text: Uint8Array<ArrayBuffer> | undefined;
 
 /** What the main module evaluates, as bytes. */
-export function insideText(): Uint8Array<ArrayBuffer> {
+function insideText(): Uint8Array<ArrayBuffer> {
   // The text of a function is JavaScript: the types are gone when it runs. Comments and indentation cost time there.
   return text ??= new TextEncoder().encode(
     `(inside => (${runInside})({ ...inside, codec: (${codec})(), kinds: [${RETURNED}, ${THREW}] }))`

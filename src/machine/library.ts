@@ -120,7 +120,7 @@ const ABI = ["version", "architecture", "header", "step", "words", "report", "ca
 const REPORT_WORDS = 5;
 const CALLER_WORDS = 4;
 const STATUS_WORDS = 3;
-const EVENT_WORDS = 3 + STATUS_WORDS;
+const EVENT_WORDS = 2 + STATUS_WORDS;
 const EVENTS_MAX = 64;
 /** `Stage` of shim/spawn.zig. */
 const STAGES = ["none", "plan", "memory", "clone", "parent", "child"] as const;
@@ -175,7 +175,7 @@ export function library(): Library {
 }
 
 /** The architecture that this process runs on. */
-export const ARCHITECTURE: Architecture = Deno.build.arch;
+const ARCHITECTURE: Architecture = Deno.build.arch;
 
 /** The shim's functions, with the types of TypeScript. */
 export class Library {
@@ -438,7 +438,7 @@ function readEvents(words: Int32Array, count: number): Event[] {
   if (count < 0) throw new Error(`Cannot wait for events: ${errnoText(-count)} (${errnoName(-count)})`);
   return Array.from({ length: count }, (_, index) => {
     const at = index * EVENT_WORDS;
-    return { token: words[at + 1]! >>> 0, ending: readEnding(words, at + 3) };
+    return { token: words[at]! >>> 0, ending: readEnding(words, at + 2) };
   });
 }
 

@@ -12,7 +12,7 @@ import type { Step } from "./step.ts";
 const utf8 = new TextEncoder();
 
 /** The maps that settings come to for a caller. */
-export function userMaps(
+function userMaps(
   user: UserSettings,
   caller: Caller,
 ): { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] } {

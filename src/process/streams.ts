@@ -23,25 +23,40 @@ const EPIPE = errnoNumber("EPIPE");
 /** Closes pipes that nobody can read or write any more: a stream that was never asked for, or never used up. */
 const forgotten = new FinalizationRegistry<number>((fd) => library().close(fd));
 
-/** The end of a pipe that this process reads, closed at its end or when it is given up. */
-export class PipeReader {
-  #fd: number | undefined;
-  readonly #interest: Interest;
-  #readsInARow = 0;
+/** One end of a pipe, owned: closed once, by whoever is done with it or when nobody can reach it any more. */
+class PipeEnd {
+  /** A descriptor that does not block; undefined once it is closed. */
+  protected fd: number | undefined;
+  protected readonly interest: Interest;
 
-  /** Takes over a descriptor that does not block. */
+  /** Takes over a descriptor. */
   constructor(fd: number, interest: Interest) {
-    this.#fd = fd;
-    this.#interest = interest;
+    this.fd = fd;
+    this.interest = interest;
     forgotten.register(this, fd, this);
   }
+
+  /** Closes the descriptor; a read that waits gets 0, and a write that waits fails. */
+  close(): void {
+    if (this.fd === undefined) return;
+    const fd = this.fd;
+    this.fd = undefined;
+    forgotten.unregister(this);
+    reactor.forget(fd);
+    library().close(fd);
+  }
+}
+
+/** The end of a pipe that this process reads, closed at its end or when it is given up. */
+export class PipeReader extends PipeEnd {
+  #readsInARow = 0;
 
   /** Reads what there is, once there is something; 0 at the end. */
   async read(buffer: Uint8Array<ArrayBuffer>): Promise<number> {
     while (true) {
-      if (this.#fd === undefined) return 0;
+      if (this.fd === undefined) return 0;
       if (this.#readsInARow++ < READS_IN_A_ROW_MAX) {
-        const result = library().read(this.#fd, buffer);
+        const result = library().read(this.fd, buffer);
         if (result > 0) return result;
         if (result !== -EAGAIN) {
           this.close();
@@ -50,7 +65,7 @@ export class PipeReader {
         }
       }
       this.#readsInARow = 0;
-      await reactor.ready(this.#fd, EPOLLIN, this.#interest);
+      await reactor.ready(this.fd, EPOLLIN, this.interest);
     }
   }
 
@@ -62,16 +77,6 @@ export class PipeReader {
       if (count === 0) return collected.take();
       collected.add(count);
     }
-  }
-
-  /** Closes the descriptor; a read that waits gets 0. */
-  close(): void {
-    if (this.#fd === undefined) return;
-    const fd = this.#fd;
-    this.#fd = undefined;
-    forgotten.unregister(this);
-    reactor.forget(fd);
-    library().close(fd);
   }
 }
 
@@ -170,42 +175,22 @@ async function collectStream(stream: ReadableStream<Uint8Array<ArrayBuffer>>): P
 }
 
 /** The end of a pipe that this process writes. */
-export class PipeWriter {
-  #fd: number | undefined;
-  readonly #interest: Interest;
-
-  /** Takes over a descriptor that does not block. */
-  constructor(fd: number, interest: Interest) {
-    this.#fd = fd;
-    this.#interest = interest;
-    forgotten.register(this, fd, this);
-  }
-
+export class PipeWriter extends PipeEnd {
   /** Writes all of a chunk, when there is room for it. */
   async write(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length;) {
-      if (this.#fd === undefined) throw brokenPipe();
-      const result = library().write(this.#fd, chunk.subarray(at, at + WRITE_MAX) as Uint8Array<ArrayBuffer>);
+      if (this.fd === undefined) throw brokenPipe();
+      const result = library().write(this.fd, chunk.subarray(at, at + WRITE_MAX) as Uint8Array<ArrayBuffer>);
       if (result >= 0) {
         at += result;
       } else if (result === -EAGAIN) {
-        await reactor.ready(this.#fd, EPOLLOUT, this.#interest);
+        await reactor.ready(this.fd, EPOLLOUT, this.interest);
       } else {
         this.close();
         if (result === -EPIPE) throw brokenPipe();
         throw new Error(`Cannot write to a child: ${errnoText(-result)} (${errnoName(-result)})`);
       }
     }
-  }
-
-  /** Closes the descriptor; a write that waits fails. */
-  close(): void {
-    if (this.#fd === undefined) return;
-    const fd = this.#fd;
-    this.#fd = undefined;
-    forgotten.unregister(this);
-    reactor.forget(fd);
-    library().close(fd);
   }
 }
 
