@@ -128,6 +128,8 @@ export class CodeProcess<Result> {
   }
 }
 
+/** This very Deno, also where no permission leads to its file, or another file is there by now. */
+const THIS_DENO = "/proc/self/exe";
 const utf8 = new TextEncoder();
 const clone = codec();
 
@@ -160,9 +162,10 @@ export function spawnCode<Result>(
   try {
     child = new Command(
       settings,
-      Deno.execPath(),
+      THIS_DENO,
       {
         ...commandOptions(options),
+        argv0: "deno",
         args: ["run", ...RUN_FLAGS, ...cache, ...flags, mainModule(module)],
       },
       trace,

@@ -3,6 +3,7 @@ import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { differentNamespaces, type NamespaceFile, READ_NAMESPACES } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { runAs, stdoutAs, USERS } from "../support/nobody.ts";
+import { runProgram } from "../support/program.ts";
 
 /** Options, and exactly those namespaces that they make, in the order of NAMESPACE_FILES. */
 const MADE: readonly (readonly [NamespaceOptions, ...NamespaceFile[]])[] = [
@@ -137,18 +138,18 @@ for (const user of USERS) {
   });
 
   isolatedTest(`privateNet has a loopback that is up, and nothing else, as ${user}`, async () => {
+    const options = { privateNet: true };
     // A server and a client on 127.0.0.1: one is only reached where lo is up and has its address.
-    const code = `const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const code = `console.log(await new Namespace(${JSON.stringify(options)}).run(async () => {
+      const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
       const [client, server] = await Promise.all([Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port }), listener.accept()]);
       await client.write(new TextEncoder().encode("hello"));
       const buffer = new Uint8Array(8);
       const count = await server.read(buffer);
-      console.log(new TextDecoder().decode(buffer.subarray(0, count)), Deno.networkInterfaces().map(({ name }) => name).join());`;
-    const options = { privateNet: true };
-    const argv = [Deno.execPath(), "eval", "--no-config", code] as const;
-    const commandOptions = { env: { DENO_DIR: "/nonexistent", NO_COLOR: "1" } };
-    const stdout = await stdoutAs(user, { options, argv, commandOptions });
-    assertMatch(stdout, /^hello lo(,lo)*\n$/);
+      return [new TextDecoder().decode(buffer.subarray(0, count)), ...Deno.networkInterfaces().map(({ name }) => name)];
+    }));`;
+    const { stdout, stderr } = await runProgram(code, { user, permissions: ["-A"] });
+    assertMatch(stdout, /^\[ "hello", "lo"(, "lo")* \]\n$/, stderr);
     const interfaces = await stdoutAs(user, { options, argv: ["cat", "/proc/self/net/dev"] });
     assertEquals(interfaces.trim().split("\n").slice(2).map((line) => line.trim().split(":")[0]), ["lo"]);
   });
