@@ -1,5 +1,5 @@
 /**
- * Measures what issue 2 says must be reached, and prints a table: `deno task bench`.
+ * Measures what must be reached, against peers in the same run, and prints a table: `deno task bench`.
  *
  *     deno run -A test/bench/main.ts [--json] [--strict] [--only NAME]...
  *
