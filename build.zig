@@ -1,7 +1,11 @@
-//! `zig build` makes the shared library for both architectures, bit for bit the same on every machine:
-//! zig-out/libns-x86_64.so and zig-out/libns-aarch64.so. `zig build test` runs the shim's unit tests.
+//! `zig build` makes the shared library and the launcher for both architectures, bit for bit the same on every machine:
+//! zig-out/libns-x86_64.so, zig-out/launch-x86_64, and the same for aarch64. `zig build test` runs the shim's unit tests.
 
 const std = @import("std");
+
+const launcher_files = [_][]const u8{
+    "plan", "machine", "kernel_linux", "parent_watch", "bundle", "program", "report", "signals", "init", "supervise", "output",
+};
 
 pub fn build(b: *std.Build) void {
     for ([_]std.Target.Cpu.Arch{ .x86_64, .aarch64 }) |architecture| {
@@ -20,17 +24,34 @@ pub fn build(b: *std.Build) void {
         compile.addArg(b.fmt("{t}-linux-none", .{architecture}));
         compile.addPrefixedFileArg("-Mroot=", b.path("shim/library.zig"));
         const library = compile.addPrefixedOutputFileArg("-femit-bin=", name);
-        for ([_][]const u8{ "plan", "machine", "kernel_linux", "spawn", "clone3", "threads" }) |file| {
+        for ([_][]const u8{ "plan", "machine", "kernel_linux", "parent_watch", "spawn", "clone3", "threads" }) |file| {
             compile.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
         }
         b.getInstallStep().dependOn(&b.addInstallFile(library, name).step);
+
+        const launcher_name = b.fmt("launch-{t}", .{architecture});
+        // At a fixed address, so that there is nothing to be relocated before it can run.
+        const compile_launcher = b.addSystemCommand(&.{
+            b.graph.zig_exe,     "build-exe",
+            "-OReleaseSmall",    "-fstrip",
+            "-fno-PIE",          "-fno-unwind-tables",
+            "-fno-stack-protector", "-target",
+        });
+        compile_launcher.addArg(b.fmt("{t}-linux-none", .{architecture}));
+        compile_launcher.addPrefixedFileArg("-Mroot=", b.path("shim/launch.zig"));
+        const launcher = compile_launcher.addPrefixedOutputFileArg("-femit-bin=", launcher_name);
+        for (launcher_files) |file| compile_launcher.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
+        b.getInstallStep().dependOn(&b.addInstallFile(launcher, launcher_name).step);
     }
 
-    const tests = b.addTest(.{ .root_module = b.createModule(.{
-        .root_source_file = b.path("shim/library.zig"),
-        .target = b.graph.host,
-    }) });
-    const run = b.addRunArtifact(tests);
-    run.has_side_effects = true; // They make system calls: a cached pass says nothing about this machine.
-    b.step("test", "Run the shim's unit tests").dependOn(&run.step);
+    const step = b.step("test", "Run the shim's unit tests");
+    for ([_][]const u8{ "library", "bundle" }) |root| {
+        const tests = b.addTest(.{ .root_module = b.createModule(.{
+            .root_source_file = b.path(b.fmt("shim/{s}.zig", .{root})),
+            .target = b.graph.host,
+        }) });
+        const run = b.addRunArtifact(tests);
+        run.has_side_effects = true; // They make system calls: a cached pass says nothing about this machine.
+        step.dependOn(&run.step);
+    }
 }

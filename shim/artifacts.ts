@@ -1,39 +1,53 @@
 /**
- * Builds the shim and embeds it: `deno task build`. With `--check`, compares instead, and fails when
- * src/machine/artifacts.ts is not what the sources make.
+ * Builds the shim and embeds it: `deno task build`. With `--check`, compares instead, and fails when what is embedded is
+ * not what the sources make.
  *
  * Zig is looked for in $ZIG, in PATH, and is otherwise installed from npm into .toolchain (which git ignores).
  */
 
 const ZIG_VERSION = "0.16.0";
 const ROOT = new URL("..", import.meta.url);
-const TARGET = new URL("src/machine/artifacts.ts", ROOT);
 const TOOLCHAIN = new URL(".toolchain/", ROOT);
 const ARCHITECTURES = ["x86_64", "aarch64"] as const;
 const LINE_WIDTH = 116;
 
+/** What is built for each architecture, and the module that it is embedded in. */
+const KINDS = [
+  {
+    file: (architecture: string) => `libns-${architecture}.so`,
+    target: new URL("src/machine/artifacts.ts", ROOT),
+    about:
+      "The shared library for each architecture, in base64, so that it is imported as any module is, from any URL.",
+    constant: "LIBRARIES",
+    content: "libns.so",
+  },
+  {
+    file: (architecture: string) => `launch-${architecture}`,
+    target: new URL("src/machine/launchers.ts", ROOT),
+    about: "The launcher for each architecture, a static executable, in base64.",
+    constant: "LAUNCHERS",
+    content: "the launcher",
+  },
+] as const;
+
 if (import.meta.main) {
   const zig = findZig();
   for (const step of ["test", "install"]) run(zig, ["build", step]);
-  const source = ARCHITECTURES.map((architecture) => {
-    const bytes = Deno.readFileSync(new URL(`zig-out/libns-${architecture}.so`, ROOT));
-    return { architecture, bytes };
-  });
-  const text = generate(source);
-  if (Deno.args.includes("--check")) {
-    if (Deno.readTextFileSync(TARGET) !== text) {
-      console.error(
-        `The embedded shim is not what shim/ makes. Run "deno task build" and commit src/machine/artifacts.ts.`,
-      );
+  for (const kind of KINDS) {
+    const built = ARCHITECTURES.map((architecture) => {
+      const file = kind.file(architecture);
+      return { architecture, file, bytes: Deno.readFileSync(new URL(`zig-out/${file}`, ROOT)) };
+    });
+    const text = generate(kind, built);
+    if (!Deno.args.includes("--check")) {
+      Deno.writeTextFileSync(kind.target, text);
+      for (const { file, bytes } of built) console.log(`Embedded ${file}, ${bytes.length} bytes.`);
+    } else if (Deno.readTextFileSync(kind.target) !== text) {
+      console.error(`What is embedded is not what shim/ makes. Run "deno task build" and commit src/machine.`);
       Deno.exit(1);
     }
-    console.log("The embedded shim is what shim/ makes.");
-  } else {
-    Deno.writeTextFileSync(TARGET, text);
-    for (const { architecture, bytes } of source) {
-      console.log(`Embedded libns-${architecture}.so, ${bytes.length} bytes.`);
-    }
   }
+  if (Deno.args.includes("--check")) console.log("What is embedded is what shim/ makes.");
 }
 
 function findZig(): string {
@@ -75,8 +89,11 @@ function run(command: string, args: string[]): void {
   if (code !== 0) throw new Error(`"${command} ${args.join(" ")}" failed with exit code ${code}`);
 }
 
-function generate(libraries: readonly { architecture: string; bytes: Uint8Array }[]): string {
-  const entries = libraries.map(({ architecture, bytes }) => {
+function generate(
+  { about, constant, content }: typeof KINDS[number],
+  built: readonly { architecture: string; bytes: Uint8Array }[],
+): string {
+  const entries = built.map(({ architecture, bytes }) => {
     const base64 = bytes.toBase64();
     const lines = base64.match(new RegExp(`.{1,${LINE_WIDTH}}`, "g"))!;
     return `  ${architecture}:\n${lines.map((line) => `    "${line}"`).join(" +\n")},`;
@@ -85,15 +102,15 @@ function generate(libraries: readonly { architecture: string; bytes: Uint8Array 
 // deno-fmt-ignore-file
 
 /**
- * The shared library for each architecture, in base64, so that it is imported as any module is, from any URL.
+ * ${about}
  *
  * @module
  */
 
 import type { Architecture } from "../abi/syscalls.ts";
 
-/** Base64 of libns.so. */
-export const LIBRARIES: Readonly<Record<Architecture, string>> = {
+/** Base64 of ${content}. */
+export const ${constant}: Readonly<Record<Architecture, string>> = {
 ${entries.join("\n")}
 };
 `;

@@ -2,11 +2,12 @@
 //!
 //! A plan is a relocatable block of bytes:
 //!
-//!     Header | parent steps | child steps | relocations (u32 each) | padding to 8 | data
+//!     Header | parent steps | child steps | relocations (u32 each) | slots | padding to 8 | data
 //!
 //! A step is one system call. Its arguments are immediates, addresses in the data area, or results of earlier steps.
 //! All jumps are forward, so every plan ends. Relocations are the places in the data area that hold a pointer
-//! (argv, envp, struct fields), written as an offset into that area until `open` turns them into addresses.
+//! (argv, envp, struct fields), written as an offset into that area until `open` turns them into addresses. Slots are the
+//! places that are filled where the plan runs, in a plan that was made for whoever will run it.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -77,7 +78,7 @@ pub const Header = extern struct {
     pid_text: u32,
     /// Where in the data area the two words of the handshake are, or `nowhere`: see `Words`.
     words: u32,
-    reserved: u32,
+    slots: u32,
     /// CLONE_NEW* of the child.
     clone_flags: u64,
 };
@@ -89,6 +90,36 @@ pub const Words = extern struct {
     parent: u32,
     /// 0 until the parent's steps are done, then 1.
     go: u32,
+};
+
+/// What a slot is filled with.
+pub const SlotKind = enum(u32) {
+    /// The effective user id of who runs the plan, in decimal, right-aligned among blanks.
+    uid = 0,
+    /// The same for the group id.
+    gid = 1,
+    /// The path of the current folder, with a NUL.
+    folder = 2,
+    _,
+
+    fn size(kind: SlotKind) ?u32 {
+        return switch (kind) {
+            .uid, .gid => id_text_size,
+            .folder => folder_size,
+            _ => null,
+        };
+    }
+};
+
+/// Room for a decimal u32.
+pub const id_text_size: u32 = 10;
+/// PATH_MAX, with its NUL.
+pub const folder_size: u32 = 4096;
+
+pub const Slot = extern struct {
+    kind: SlotKind,
+    /// In the data area.
+    at: u32,
 };
 
 pub const Error = error{
@@ -108,6 +139,7 @@ comptime {
     assert(@sizeOf(Step) == 80);
     assert(@sizeOf(Header) == 48);
     assert(@sizeOf(Words) == 8);
+    assert(@sizeOf(Slot) == 8);
     assert(@offsetOf(Step, "args") == 32);
     assert(@offsetOf(Header, "clone_flags") == 40);
 }
@@ -117,6 +149,7 @@ pub const Plan = struct {
     header: Header,
     parent: []const Step,
     child: []const Step,
+    slots: []const Slot,
     data: []align(8) u8,
 
     /// The two words of the handshake, where the plan has them.
@@ -137,8 +170,8 @@ pub fn open(bytes: []align(8) u8, architecture: u16) Error!Plan {
 
     const step_count = @as(u64, header.parent_steps) + header.child_steps;
     const relocations_at = @sizeOf(Header) + step_count * @sizeOf(Step);
-    const relocations_end = relocations_at + @as(u64, header.relocations) * @sizeOf(u32);
-    const data_at = std.mem.alignForward(u64, relocations_end, 8);
+    const slots_at = relocations_at + @as(u64, header.relocations) * @sizeOf(u32);
+    const data_at = std.mem.alignForward(u64, slots_at + @as(u64, header.slots) * @sizeOf(Slot), 8);
     if (data_at + header.data_size != bytes.len) return error.BadSize;
 
     const steps_at: [*]const Step = @ptrCast(@alignCast(bytes.ptr + @sizeOf(Header)));
@@ -146,12 +179,14 @@ pub fn open(bytes: []align(8) u8, architecture: u16) Error!Plan {
         .header = header.*,
         .parent = steps_at[0..header.parent_steps],
         .child = steps_at[header.parent_steps..][0..header.child_steps],
+        .slots = @as([*]const Slot, @ptrCast(@alignCast(bytes.ptr + @as(usize, @intCast(slots_at)))))[0..header.slots],
         .data = @alignCast(bytes[@intCast(data_at)..]),
     };
     if (header.pid_text != nowhere) try checkRange(&plan, header.pid_text, pid_text_size, 1);
     if (header.words != nowhere) try checkRange(&plan, header.words, @sizeOf(Words), @alignOf(Words));
     try checkSteps(plan.parent, header.data_size);
     try checkSteps(plan.child, header.data_size);
+    for (plan.slots) |slot| try checkRange(&plan, slot.at, slot.kind.size() orelse return error.BadKind, 1);
 
     const relocations: [*]const u32 = @ptrCast(@alignCast(bytes.ptr + @as(usize, @intCast(relocations_at))));
     for (relocations[0..header.relocations]) |at| try relocate(&plan, at);
@@ -190,18 +225,48 @@ fn relocate(plan: *const Plan, at: u32) Error!void {
 pub fn writePid(plan: *const Plan, pid: u32) void {
     if (plan.header.pid_text == nowhere) return;
     const room = plan.data[plan.header.pid_text..][0..pid_text_size];
-    var digits: [pid_text_size]u8 = undefined;
-    var count: u32 = 0;
-    var rest = pid;
+    var buffer: [id_text_size]u8 = undefined;
+    const digits = decimal(&buffer, pid);
+    @memcpy(room[0..digits.len], digits);
+    room[digits.len] = 0;
+}
+
+/// Who runs a plan.
+pub const Who = struct {
+    uid: u32,
+    gid: u32,
+    /// With its NUL, which is at most `folder_size` bytes.
+    folder: [:0]const u8,
+};
+
+/// Fills the plan's slots.
+pub fn fillSlots(plan: *const Plan, who: Who) void {
+    for (plan.slots) |slot| switch (slot.kind) {
+        .uid, .gid => {
+            const room = plan.data[slot.at..][0..id_text_size];
+            var buffer: [id_text_size]u8 = undefined;
+            const digits = decimal(&buffer, if (slot.kind == .uid) who.uid else who.gid);
+            @memset(room, ' ');
+            @memcpy(room[id_text_size - digits.len ..], digits);
+        },
+        .folder => {
+            assert(who.folder.len < folder_size);
+            @memcpy(plan.data[slot.at..][0 .. who.folder.len + 1], who.folder.ptr[0 .. who.folder.len + 1]);
+        },
+        _ => unreachable, // `open` has refused it.
+    };
+}
+
+/// A number in decimal, at the end of the buffer.
+pub fn decimal(buffer: *[id_text_size]u8, number: u32) []const u8 {
+    var at: usize = buffer.len;
+    var rest = number;
     while (true) {
-        digits[count] = '0' + @as(u8, @intCast(rest % 10));
-        count += 1;
+        at -= 1;
+        buffer[at] = '0' + @as(u8, @intCast(rest % 10));
         rest /= 10;
-        if (rest == 0) break;
+        if (rest == 0) return buffer[at..];
     }
-    assert(count < pid_text_size);
-    for (0..count) |index| room[index] = digits[count - 1 - index];
-    room[count] = 0;
 }
 
 // ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +287,7 @@ pub fn Sample(comptime steps: u32) type {
             .relocations = 1,
             .pid_text = 16,
             .words = nowhere,
-            .reserved = 0,
+            .slots = 0,
             .clone_flags = 0,
         },
         child: [steps]Step = @splat(.{ .number = 39, .kinds = 0, .skip = 0, .rules = @splat(.{ .errno = 0, .skip = 0 }), .args = @splat(0) }),
@@ -334,6 +399,29 @@ test "open() survives every single-byte change of a plan" {
             try testing.expect(plan.data.len <= 40); // One relocation less may leave its four bytes, and padding, to the data.
         }
     }
+}
+
+test "fillSlots() writes ids among blanks and the folder with its NUL" {
+    const Slotted = extern struct {
+        header: Header,
+        relocations: [0]u32 = .{},
+        slots: [3]Slot = .{ .{ .kind = .uid, .at = 1 }, .{ .kind = .gid, .at = 12 }, .{ .kind = .folder, .at = 32 } },
+        data: [32 + folder_size]u8 align(8) = @splat(0xff),
+    };
+    var sample: Slotted align(8) = .{ .header = (Sample(1){}).header };
+    sample.header.size = @sizeOf(Slotted);
+    sample.header.child_steps = 0;
+    sample.header.relocations = 0;
+    sample.header.slots = 3;
+    sample.header.data_size = sample.data.len;
+    const plan = try openSample(&sample);
+    fillSlots(&plan, .{ .uid = 0, .gid = 4294967295, .folder = "/home" });
+    try testing.expectEqualStrings("\xff         0\xff4294967295\xff", sample.data[0..23]);
+    try testing.expectEqualStrings("/home\x00\xff", sample.data[32..39]);
+    sample.slots[2].at = 33;
+    try testing.expectError(error.BadOffset, openSample(&sample));
+    sample.slots[2].kind = @enumFromInt(3);
+    try testing.expectError(error.BadKind, openSample(&sample));
 }
 
 test "writePid() writes decimal digits and a NUL" {

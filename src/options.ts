@@ -87,6 +87,21 @@ export interface NamespaceOptions {
   privatePid?: boolean | undefined;
   /** Leave /proc as it is, with {@linkcode privatePid}. @default {false} */
   noProc?: boolean | undefined;
+  /**
+   * PID 1 is a small init of ours, and the command its child: it reaps every orphan, forwards signals, and ends as the
+   * command does. Without it the command is PID 1, which few programs are made to be: the kernel keeps from PID 1 the
+   * signals that it does not handle, and leaves to it the zombies of others. Implies {@linkcode privatePid}.
+   *
+   * @default {false}
+   */
+  init?: boolean | undefined;
+  /**
+   * What becomes of what the command has started and not waited for, with {@linkcode init}: `"kill"` ends it with the
+   * command, `"wait"` lets it end by itself, and only then is the command said to have ended.
+   *
+   * @default {"kill"}
+   */
+  onMainExit?: "kill" | "wait" | undefined;
   /** A network namespace of its own, with nothing in it but a loopback that is up. @default {false} */
   privateNet?: boolean | undefined;
   /** System V IPC and POSIX message queues of its own. @default {false} */
@@ -162,6 +177,8 @@ export interface Settings {
   readonly hostname: string | undefined;
   readonly domainname: string | undefined;
   readonly time: TimeSettings | undefined;
+  /** Whether PID 1 is the launcher, and what it does when the command has ended. */
+  readonly init: "kill" | "wait" | undefined;
   readonly termChild: boolean;
   readonly termGraceMs: number;
 }
@@ -171,6 +188,8 @@ const OPTION_NAMES = [
   "privateTmp",
   "privatePid",
   "noProc",
+  "init",
+  "onMainExit",
   "privateNet",
   "privateIpc",
   "privateUser",
@@ -211,11 +230,16 @@ export function validate(options: NamespaceOptions = {}): Settings {
   const domainname = optionalUtsName(options.domainname, "domainname");
   const tmp = tmpSettings(options.privateTmp);
   const time = timeSettings(options.privateTime);
-  const pid = flag("privatePid") ?? false;
+  const init = flag("init") ?? false;
+  const pid = flag("privatePid") ?? init;
   const noProc = flag("noProc") ?? false;
   if (noProc && !pid) {
     throw new TypeError(`Option "noProc" means something only together with "privatePid"`);
   }
+  if (options.onMainExit !== undefined && !init) {
+    throw new TypeError(`Option "onMainExit" means something only together with "init"`);
+  }
+  const onMainExit = oneOf(options.onMainExit ?? "kill", "onMainExit", ["kill", "wait"]);
 
   const namespaces = new Map<NamespaceKind, keyof NamespaceOptions>();
   const want = (
@@ -238,7 +262,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
   if (user !== undefined) namespaces.set("user", "privateUser");
   const proc = pid && !noProc;
   want("mount", "privateMount", { privateTmp: tmp !== undefined, privatePid: proc });
-  want("pid", "privatePid", {});
+  want("pid", "privatePid", { init });
   want("net", "privateNet", {});
   want("ipc", "privateIpc", { privateSysvsem: flag("privateSysvsem") ?? false });
   want("uts", "privateUts", { hostname: hostname !== undefined, domainname: domainname !== undefined });
@@ -254,6 +278,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     hostname,
     domainname,
     time,
+    init: init ? onMainExit : undefined,
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };

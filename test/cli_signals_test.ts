@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { signalNumber } from "../src/abi/signals.ts";
 import { type RunOptions, startNsrun } from "./support/cli.ts";
 import { isRunning, readLine, until } from "./support/inside.ts";
 import { isolatedTest } from "./support/leaks.ts";
@@ -32,9 +33,9 @@ async function start(
 
 for (const user of USERS) {
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGALRM"] as const) {
-    isolatedTest(`nsrun that gets ${signal} lets the command end by SIGTERM in its own way, as ${user}`, async () => {
-      const script = `trap "exit 7" TERM; ${SAY_PID}; while :; do sleep 0.02; done`;
-      for (const options of [[], ["--private-pid", "--no-proc"]]) {
+    isolatedTest(`nsrun that gets ${signal} hands it on to the command, as ${user}`, async () => {
+      const script = `trap "exit 7" ${signal.slice(3)}; ${SAY_PID}; while :; do sleep 0.02; done`;
+      for (const options of [[], ["--private-pid", "--no-proc"], ["--init", "--no-proc"]]) {
         const { nsrun, pid, end } = await start([...options, "--term-grace-ms", NEVER_MS], script, { user });
         nsrun.kill(signal);
         assertEquals(await end(), { success: false, code: 7, signal: null });
@@ -42,6 +43,19 @@ for (const user of USERS) {
       }
     });
   }
+
+  isolatedTest(`nsrun ends PID 1 by what would have ended any other process, as ${user}`, async () => {
+    for (const signal of ["SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1"] as const) {
+      const { nsrun, pid, end } = await start(
+        ["--private-pid", "--no-proc", "--term-grace-ms", NEVER_MS],
+        `${SAY_PID}; exec sleep 600`,
+        { user },
+      );
+      nsrun.kill(signal);
+      assertEquals(await end(), { success: false, code: 128 + signalNumber(signal), signal: null });
+      assertEquals(isRunning(pid), false);
+    }
+  });
 
   isolatedTest(`nsrun kills after the grace a command that ignores SIGTERM, as ${user}`, async () => {
     const script = `trap "" TERM; ${SAY_PID}; exec sleep 600`;

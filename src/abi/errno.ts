@@ -152,6 +152,12 @@ export function errnoText(errno: number): string {
   return byNumber.get(errno)?.text ?? "Unknown error";
 }
 
+/** For each error number from 1 on its name and its meaning, each with a NUL at its end. */
+export function errnoTable(): string {
+  const last = TABLE.at(-1)![0];
+  return Array.from({ length: last }, (_, index) => `${errnoName(index + 1)}\0${errnoText(index + 1)}\0`).join("");
+}
+
 /**
  * The number of an error name, such as 1 for `"EPERM"`.
  *

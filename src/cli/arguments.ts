@@ -7,15 +7,16 @@
 import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";
 import { nearest } from "../nearest.ts";
 import type { NamespaceOptions } from "../options.ts";
-import type { CommandOptions } from "../process/command.ts";
+import type { CommandOptions } from "../command_options.ts";
 import { UsageError } from "./errors.ts";
-import { environment, number, timeValue, tmpValue, userValue } from "./values.ts";
+import { descriptor, duration, environment, number, onMainExit, timeValue, tmpValue, userValue } from "./values.ts";
 
 /** Options that are there or not. `term-child` alone can be negated. */
 const FLAGS = [
   "private-mount",
   "private-pid",
   "no-proc",
+  "init",
   "private-net",
   "private-ipc",
   "private-uts",
@@ -28,7 +29,18 @@ const FLAGS = [
   "version",
 ] as const;
 /** Options with a value, which is the next word or follows a "=". */
-const VALUED = ["hostname", "domainname", "term-grace-ms", "cwd", "uid", "gid", "argv0"] as const;
+const VALUED = [
+  "on-main-exit",
+  "timeout",
+  "status-fd",
+  "hostname",
+  "domainname",
+  "term-grace-ms",
+  "cwd",
+  "uid",
+  "gid",
+  "argv0",
+] as const;
 /** Options with a value that can be given more than once. */
 const REPEATED = ["env", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
@@ -85,6 +97,10 @@ export interface Invocation {
   readonly command: string | undefined;
   /** How it is to be run. */
   readonly commandOptions: CommandOptions;
+  /** Milliseconds that it may take. */
+  readonly timeoutMs: number | undefined;
+  /** Where JSON lines about it are written. */
+  readonly statusFd: number | undefined;
 }
 
 /**
@@ -106,7 +122,17 @@ export function parseCommandLine(argv: readonly string[]): Invocation {
     unknown: refuseUnknown,
   });
   const { help, version, debug } = flags;
-  return { help, version, debug, namespace: namespace(flags), command, commandOptions: commandOptions(flags, args) };
+  const { timeout, "status-fd": statusFd } = flags;
+  return {
+    help,
+    version,
+    debug,
+    namespace: namespace(flags),
+    command,
+    commandOptions: commandOptions(flags, args),
+    timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
+    statusFd: statusFd === undefined ? undefined : descriptor(statusFd, "--status-fd"),
+  };
 }
 
 /**
@@ -178,6 +204,8 @@ function namespace(flags: Flags): NamespaceOptions {
     privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
     privatePid: given("private-pid"),
     noProc: given("no-proc"),
+    init: given("init"),
+    onMainExit: onMainExit(flags["on-main-exit"]),
     privateNet: given("private-net"),
     privateIpc: given("private-ipc"),
     privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"]),

@@ -5,6 +5,7 @@
  */
 
 import { NamespaceError } from "../errors.ts";
+import type { Wording } from "../launch/compile.ts";
 
 /** Exit status of a failure that is not the command's own, as of env(1), chroot(1) and timeout(1). */
 export const FAILED = 125;
@@ -12,6 +13,9 @@ export const FAILED = 125;
 export const NOT_EXECUTABLE = 126;
 /** Exit status when there is no such command. */
 export const NOT_FOUND = 127;
+
+/** How messages of the launcher call options. */
+export const WORDING: Wording = { option: spelled, hint: spelledHint };
 
 /** A command line that cannot be understood. */
 export class UsageError extends Error {
@@ -51,7 +55,7 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
     : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
       message.slice(at + reason.length, end)
     }`;
-  return told + (hint ?? "").replaceAll(/\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g, spelled);
+  return told + spelledHint(hint ?? "");
 }
 
 /** Names of options are in quotes, and before the value that was given, which may be any text. */
@@ -60,14 +64,19 @@ function optionMessage(message: string): string {
   const end = at < 0 ? message.length : at;
   const told = message.slice(0, end).replace(/^Options? (?=")/, "")
     .replaceAll(
-      /"((?:private|term|no)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0)"/g,
+      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0)"/g,
       (_, name) => spelled(name),
     );
   return told + message.slice(end);
 }
 
+/** A text of the library's that names options. */
+export function spelledHint(text: string): string {
+  return text.replaceAll(/\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g, spelled);
+}
+
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
-function spelled(name: string): string {
+export function spelled(name: string): string {
   const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
   if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
   return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

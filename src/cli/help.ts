@@ -28,6 +28,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               huge=never|always|within_size|advise
   -p, --private-pid           The command is PID 1 and sees no process but its own; implies --private-mount, for /proc
       --no-proc               Leave /proc as it is, with --private-pid
+      --init                  PID 1 is a small init, and the command its child: zombies are reaped, and signals do what
+                              they do anywhere. Implies --private-pid
+      --on-main-exit WHAT     What becomes of the rest when the command ends, with --init: kill (default) or wait
   -n, --private-net           No network but a loopback that is up
   -i, --private-ipc           System V IPC and POSIX message queues of its own
       --private-sysvsem       Semaphores that nobody else touches, and an undo list of its own; implies --private-ipc
@@ -50,8 +53,12 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   -G, --gid ID                The same for a group
       --argv0 NAME            What it is told that its own name is; default the command
       --no-term-child         Let HUP, INT, QUIT, USR1, USR2, ALRM and TERM end nsrun, and the command by SIGKILL with
-                              it. Default, --term-child: they end the command by SIGTERM, then SIGKILL
+                              it. Default, --term-child: they are handed on to the command, and SIGTERM is followed by
+                              SIGKILL
       --term-grace-ms MS      Milliseconds from SIGTERM to SIGKILL; default 200
+      --timeout TIME          End it by SIGTERM, then SIGKILL, after 10, 1.5s, 5m, 1h or 2d
+      --status-fd N           Write to the open descriptor N, as lines of JSON, that the command has started, where it
+                              is, and how it has ended, or which step has failed
 
 # Other
   -d, --debug                 Say on stderr which system calls are made, and what they return
@@ -63,6 +70,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # Exit status
   The command's own, or
+  124    --timeout has ended the command
   125    nsrun failed: the command line is wrong, or the kernel refused something
   126    the command was found and cannot be executed
   127    the command was not found

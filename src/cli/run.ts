@@ -4,26 +4,27 @@
  * @module
  */
 
-import { reactor } from "../machine/reactor.ts";
+import { checkProgram } from "../command_options.ts";
+import { compile } from "../launch/compile.ts";
+import { become } from "../machine/become.ts";
 import { validate } from "../options.ts";
-import { Command } from "../process/command.ts";
 import { parseCommandLine } from "./arguments.ts";
-import { FAILED } from "./errors.ts";
+import { FAILED, WORDING } from "./errors.ts";
 
 /**
- * Runs the command that a command line asks for, with the stdin, stdout and stderr of this process.
+ * Runs the command that a command line asks for, with the stdin, stdout and stderr of this process, which becomes the
+ * launcher: no Deno stays behind. Whatever the kernel refuses from there on, the launcher says.
  *
  * @param argv The words of the command line.
- * @returns The exit status: the command's own, or 128 + n when signal n killed it.
+ * @returns The exit status, where there is no command to be run.
  * @throws {UsageError} When the command line makes no sense.
  * @throws {TypeError} When an option is wrong.
  * @throws {RangeError} When an option has a value that cannot be.
- * @throws {Deno.errors.NotFound} When inside there is no such command, or no such folder.
- * @throws {Deno.errors.PermissionDenied} When the command may not be executed.
- * @throws {NamespaceError} When the kernel refuses any other step.
+ * @throws {Deno.errors.NotSupported} When the launcher cannot be executed.
  */
 export async function run(argv: readonly string[]): Promise<number> {
-  const { help, version, debug, namespace, command, commandOptions } = parseCommandLine(argv);
+  const invocation = parseCommandLine(argv);
+  const { help, version, debug, namespace, command, commandOptions, timeoutMs, statusFd } = invocation;
   if (help || version || command === undefined) {
     const texts = await import("./help.ts");
     if (help) console.log(texts.helpText(Deno.stdout.isTerminal() && !Deno.noColor));
@@ -31,9 +32,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     else console.error(texts.USAGE_TEXT);
     return help || version ? 0 : FAILED;
   }
-  reactor.keepAliveBy = "watch"; // This program has no timers otherwise, and Deno takes 3 ms to have the first.
-  // Not by class Namespace, which brings along what runs code, and is not needed here.
-  const trace = debug ? (line: string) => console.error(`nsrun: ${line}`) : undefined;
-  const { code } = await new Command(validate(namespace), command, commandOptions, () => trace).spawn().status;
-  return code;
+  const { clearEnv = false } = commandOptions;
+  const options = { clearEnv, debug, timeoutMs, statusFd, name: "nsrun", origin: "", wording: WORDING };
+  const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
+  return become(image, ["nsrun"]);
 }

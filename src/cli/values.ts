@@ -15,6 +15,29 @@ export function number(text: string, option: string): number {
   throw new UsageError(`${option} must be a number: got ${JSON.stringify(text)}`);
 }
 
+const UNITS: Readonly<Record<string, number>> = { "": 1000, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Seconds, or a number with s, m, h or d, as timeout(1) has it; in milliseconds. */
+export function duration(text: string, option: string): number {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)([smhd]?)$/.exec(text) ?? [];
+  const ms = Number(amount) * UNITS[unit ?? ""]!;
+  if (!(ms > 0) || ms > Number.MAX_SAFE_INTEGER) {
+    throw new UsageError(`${option} must be a time such as 10, 1.5s, 5m, 1h or 2d: got ${JSON.stringify(text)}`);
+  }
+  return ms;
+}
+
+/** The number of a descriptor. */
+export function descriptor(text: string, option: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new UsageError(`${option} must be the number of an open descriptor: got ${JSON.stringify(text)}`);
+}
+
+/** What the library takes; it knows which words there are. */
+export function onMainExit(text: string | undefined): NamespaceOptions["onMainExit"] {
+  return text as NamespaceOptions["onMainExit"];
+}
+
 /** `size=16m,mode=1777`, or nothing. */
 export function tmpValue(text: string): true | TmpOptions {
   if (text === "") return true;

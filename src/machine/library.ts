@@ -12,7 +12,7 @@ import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "
 import { type Caller, capabilitiesOf } from "../plan/caller.ts";
 import { describeCall, describeResult } from "../plan/describe.ts";
 import { encode, LAYOUT } from "../plan/encode.ts";
-import type { Plan, Step } from "../plan/step.ts";
+import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import { LIBRARIES } from "./artifacts.ts";
 
 /** What every spawn needs. Each function costs some 80 µs when it is opened, so there are few. */
@@ -262,12 +262,7 @@ export class Library {
     if (stage === "none" && trace === undefined) return { pid, pidfd };
 
     const results = this.#takeResults(count);
-    const clone: Step = {
-      call: "clone",
-      args: [plan.cloneFlags],
-      what: plan.cloneFlags.value === 0 ? "make a process" : "make namespaces",
-      option: plan.cloneOption,
-    };
+    const clone = cloneStep(plan);
     if (trace !== undefined) {
       traceSteps(trace, [clone, ...parent, ...child], [stage === "clone" ? -errno : pid, ...results]);
       const program = stage === "none" ? underWay(child, results.slice(parent.length)) : undefined;

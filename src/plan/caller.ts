@@ -10,12 +10,15 @@ export type Capability = "CAP_SETGID" | "CAP_SETUID" | "CAP_SYS_ADMIN";
 /** Their bit numbers, from linux/capability.h. */
 const BITS: readonly (readonly [Capability, number])[] = [["CAP_SETGID", 6], ["CAP_SETUID", 7], ["CAP_SYS_ADMIN", 21]];
 
+/** Whoever will run a plan that is made before that is known. */
+export const ANYBODY = "anybody";
+
 /** The calling process, as far as plans depend on it. */
 export interface Caller {
   /** Its effective user id. */
-  readonly uid: number;
+  readonly uid: number | typeof ANYBODY;
   /** Its effective group id. */
-  readonly gid: number;
+  readonly gid: number | typeof ANYBODY;
   /** Which capabilities are effective. */
   readonly capabilities: ReadonlySet<Capability>;
 }

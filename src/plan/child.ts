@@ -29,22 +29,26 @@ import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
 import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Stdio } from "./stdio.ts";
-import { flags, type Named, type Plan, type Step } from "./step.ts";
+import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
 import { setNames } from "./uts.ts";
 
 /** One child: what to execute, and how it differs from its parent beyond the namespaces. */
-export interface ChildSettings extends Program {
+export interface ChildSettings extends Program, Place {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
-  /** Descriptors of the parent that the child has at 3, 4 and so on. */
-  readonly extra?: readonly number[];
   /** Whether the command is the path of an executable outside, to be opened before anything can hide it. */
   readonly fromOutside?: boolean;
+}
+
+/** Where and as whom a child executes its program, and with what. */
+export interface Place {
+  /** Descriptors of the parent that the child has at 3, 4 and so on. */
+  readonly extra?: readonly number[];
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
   /** The caller's folder, where it has one. */
-  readonly callerCwd: string | undefined;
+  readonly callerCwd: string | CallerFolder | undefined;
   readonly uid: number | undefined;
   readonly gid: number | undefined;
 }
@@ -137,21 +141,30 @@ function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
 }
 
 function planNewChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
+  const opened = child.fromOutside === true ? openProgram(child.command) : undefined;
+  const first = [...(opened === undefined ? [] : [opened]), ...connectStdio(child.stdio)];
+  const plan = planUpToProgram(settings, child, caller, first);
+  const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];
+  return { ...plan, child: [...plan.child, UNBLOCK_SIGNALS, ...program] };
+}
+
+/**
+ * Plans all that a child does before it executes its program.
+ *
+ * @param first What is to be done while everything is still as it is outside.
+ */
+export function planUpToProgram(settings: Settings, place: Place, caller: Caller, first: readonly Step[]): Plan {
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
-  const { extra = [] } = child;
-  const opened = child.fromOutside === true ? openProgram(child.command) : undefined;
-  if (opened !== undefined) steps.push(opened);
-  const changesIds = child.uid !== undefined || child.gid !== undefined;
-  steps.push(...connectStdio(child.stdio), ...connectExtra(extra, changesIds), ...world.steps);
-  if (world.hidesFolders && child.cwd === undefined) steps.push(...enterFolderAgain(child.callerCwd));
+  const { extra = [] } = place;
+  const changesIds = place.uid !== undefined || place.gid !== undefined;
+  steps.push(...first, ...connectExtra(extra, changesIds), ...world.steps);
+  if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
   if (changesIds) {
-    steps.push(...changeIds(child.uid, child.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
+    steps.push(...changeIds(place.uid, place.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
   }
-  if (child.cwd !== undefined) steps.push(enterFolder(child.cwd));
-  const closing = extra.length === 0 ? CLOSE_THE_REST : closeFrom(3 + extra.length);
-  const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];
-  steps.push(...closing, UNBLOCK_SIGNALS, ...program);
+  if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
+  steps.push(...(extra.length === 0 ? CLOSE_THE_REST : closeFrom(3 + extra.length)));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

@@ -27,6 +27,7 @@ function describeArgument(argument: Argument): string {
   if ("name" in argument) return argument.name;
   if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
   if ("childFolder" in argument) return `"/proc/<child>"`;
+  if ("callerFolder" in argument) return "<current folder>";
   if ("word" in argument) return `&${argument.word}`;
   return describeStrings(argument);
 }

@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Bytes, ChildFolder, Plan, Step, Strings, Word } from "./step.ts";
+import type { Bytes, CallerFolder, ChildFolder, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 1, header: 48, step: 80, words: 8 } as const;
@@ -24,6 +24,9 @@ const OPENS = 0x8000;
 /** "/proc/" and, right behind it, `pid_text_size` of shim/plan.zig. */
 const CHILD_FOLDER = "/proc/";
 const PID_TEXT_SIZE = 12;
+/** `SlotKind` of shim/plan.zig. */
+const SLOT_KINDS = ["uid", "gid", "folder"] as const;
+const FOLDER_SIZE = 4096;
 
 const utf8 = new TextEncoder();
 
@@ -51,9 +54,10 @@ function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuff
   encodeSection(steps, 0, parent, architecture, data);
   encodeSection(steps, parent.length * LAYOUT.step, child, architecture, data);
 
-  const { relocations } = data;
+  const { relocations, slots } = data;
   const relocationsAt = LAYOUT.header + steps.byteLength;
-  const dataAt = Math.ceil((relocationsAt + relocations.length * 4) / 8) * 8;
+  const slotsAt = relocationsAt + relocations.length * 4;
+  const dataAt = Math.ceil((slotsAt + slots.length * 8) / 8) * 8;
   const bytes = new Uint8Array(dataAt + data.size);
   bytes.set(new Uint8Array(steps.buffer), LAYOUT.header);
   bytes.set(data.used(), dataAt);
@@ -68,9 +72,14 @@ function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuff
   view.setUint32(24, relocations.length, true);
   view.setUint32(28, data.pidTextAt ?? NOWHERE, true);
   view.setUint32(32, data.wordsAt ?? NOWHERE, true);
+  view.setUint32(36, slots.length, true);
   setUint64(view, 40, plan.cloneFlags.value);
   for (let index = 0; index < relocations.length; index++) {
     view.setUint32(relocationsAt + index * 4, relocations[index]!, true);
+  }
+  for (let index = 0; index < slots.length; index++) {
+    view.setUint32(slotsAt + index * 8, SLOT_KINDS.indexOf(slots[index]!.kind), true);
+    view.setUint32(slotsAt + index * 8 + 4, slots[index]!.at, true);
   }
   return bytes;
 }
@@ -163,6 +172,7 @@ class DataArea {
   size = 0;
   /** Where there are pointers, to be made absolute. */
   readonly relocations: number[] = [];
+  readonly slots: { readonly kind: typeof SLOT_KINDS[number]; readonly at: number }[] = [];
   pidTextAt: number | undefined;
   wordsAt: number | undefined;
 
@@ -171,7 +181,7 @@ class DataArea {
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Bytes | Strings | ChildFolder | Word): number {
+  place(argument: Bytes | Strings | ChildFolder | CallerFolder | Word): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
@@ -186,9 +196,21 @@ class DataArea {
     }
     const known = this.#places.get(argument);
     if (known !== undefined) return known;
-    const at = "bytes" in argument ? this.#copy(argument.bytes) : this.#pointers(argument.strings);
+    const at = this.#placeNew(argument);
     this.#places.set(argument, at);
     return at;
+  }
+
+  #placeNew(argument: Bytes | Strings | CallerFolder): number {
+    if ("strings" in argument) return this.#pointers(argument.strings);
+    if ("callerFolder" in argument) {
+      const at = this.#reserve(FOLDER_SIZE);
+      this.slots.push({ kind: "folder", at });
+      return at;
+    }
+    const start = this.#copy(argument.bytes);
+    for (const { kind, at } of argument.slots ?? []) this.slots.push({ kind, at: start + at });
+    return start;
   }
 
   /** The offset of a string, with a NUL at its end. */

@@ -5,7 +5,7 @@
  */
 
 import { AT_FDCWD, O_CLOEXEC_PATH } from "./files.ts";
-import type { Step, Strings } from "./step.ts";
+import type { CallerFolder, Step, Strings } from "./step.ts";
 
 /** What is to be executed. */
 export interface Program {
@@ -42,11 +42,12 @@ export function enterFolder(path: string): Step {
  * Enters the caller's folder again, by its name. Without this a process keeps the folder it has, even one that a mount
  * has hidden: "." would still be in the outer /tmp. Where there is no such folder inside, it is /.
  */
-export function enterFolderAgain(path: string | undefined): readonly Step[] {
+export function enterFolderAgain(path: string | CallerFolder | undefined): readonly Step[] {
   const root: Step = { call: "chdir", args: ["/"], what: `enter the folder "/"` };
   if (path === undefined) return [root];
   const tolerate = [["ENOENT", 0], ["ENOTDIR", 0], ["EACCES", 0]] as const;
-  return [{ call: "chdir", args: [path], what: `enter the folder "${path}" again`, tolerate, skip: 1 }, root];
+  const what = `enter ${typeof path === "string" ? `the folder "${path}"` : "the current folder"} again`;
+  return [{ call: "chdir", args: [path], what, tolerate, skip: 1 }, root];
 }
 
 /** Lets signals in again. All were blocked since before the clone, and handlers were reset in the child. */

@@ -16,6 +16,22 @@ export interface Named {
 export interface Bytes {
   readonly bytes: Uint8Array;
   readonly name: string;
+  /** Where in them is what is known only when the plan runs. */
+  readonly slots?: readonly Slot[];
+}
+
+/** A place for an id of who runs the plan: {@linkcode SLOT_SIZE} bytes. */
+export interface Slot {
+  readonly kind: "uid" | "gid";
+  readonly at: number;
+}
+
+/** As long as an id in decimal can be: `id_text_size` of shim/plan.zig. */
+export const SLOT_SIZE = 10;
+
+/** The path of the current folder of who runs the plan, known only then. */
+export interface CallerFolder {
+  readonly callerFolder: true;
 }
 
 /** A NULL-terminated array of strings: argv or envp. */
@@ -40,7 +56,7 @@ export interface Word {
 }
 
 /** An argument of a system call. Strings are passed as NUL-terminated UTF-8, `null` as 0. */
-export type Argument = number | string | null | Named | Bytes | Strings | ResultOf | ChildFolder | Word;
+export type Argument = number | string | null | Named | Bytes | Strings | ResultOf | ChildFolder | CallerFolder | Word;
 
 /** One system call. */
 export interface Step {
@@ -68,6 +84,12 @@ export interface Plan {
   readonly parent: readonly Step[];
   /** Executed by the child; the last one is an execve. */
   readonly child: readonly Step[];
+}
+
+/** The call that makes a plan's child, as a step, for who tells of it. */
+export function cloneStep({ cloneFlags, cloneOption }: Plan): Step {
+  const what = cloneFlags.value === 0 ? "make a process" : "make namespaces";
+  return { call: "clone", args: [cloneFlags], what, option: cloneOption };
 }
 
 /** A value made of flags, named from a table; what the table does not know is shown in hexadecimal. */

@@ -5,22 +5,24 @@
  */
 
 import type { IdRange, UserSettings } from "../options.ts";
-import type { Caller } from "./caller.ts";
+import { ANYBODY, type Caller } from "./caller.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_WRONLY } from "./files.ts";
-import type { Step } from "./step.ts";
+import { type Bytes, type Slot, SLOT_SIZE, type Step } from "./step.ts";
 
 const utf8 = new TextEncoder();
 
+type Id = Caller["uid"];
+/** A line of a map; its ids may be those of whoever runs the plan. */
+type Line = Readonly<Record<"inside" | "outside", Id>> & Pick<IdRange, "count">;
+
 /** The maps that settings come to for a caller. */
-function userMaps(
-  user: UserSettings,
-  caller: Caller,
-): { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] } {
+function userMaps(user: UserSettings, caller: Caller): Readonly<Record<"uidMap" | "gidMap", readonly Line[]>> {
   if ("uidMap" in user) return user;
-  const own = (
-    inside: number | "self",
-    outside: number,
-  ) => [{ inside: inside === "self" ? outside : inside, outside, count: 1 }];
+  const own = (inside: number | "self", outside: Id) => [{
+    inside: inside === "self" ? outside : inside,
+    outside,
+    count: 1,
+  }];
   return { uidMap: own(user.ids.uid, caller.uid), gidMap: own(user.ids.gid, caller.gid) };
 }
 
@@ -42,7 +44,7 @@ export function writeUserMaps(user: UserSettings, caller: Caller, option: string
     option,
     opens: true,
   };
-  const write = (file: string, content: string, what: string): readonly Step[] => {
+  const write = (file: string, content: Bytes, what: string): readonly Step[] => {
     const open: Step = {
       call: "openat",
       args: [{ resultOf: folder }, file, O_CLOEXEC_WRONLY],
@@ -50,23 +52,38 @@ export function writeUserMaps(user: UserSettings, caller: Caller, option: string
       option,
       opens: true,
     };
-    const bytes = utf8.encode(content);
-    const args = [{ resultOf: open }, { bytes, name: JSON.stringify(content) }, bytes.length];
-    return [open, { call: "write", args, what, option }];
+    return [open, { call: "write", args: [{ resultOf: open }, content, content.bytes.length], what, option }];
   };
   return [
     folder,
-    ...(deniesSetgroups(caller) ? write("setgroups", "deny", "give up setgroups(2) in the user namespace") : []),
-    ...write("uid_map", mapText(uidMap), `map user ids (${mapWords(uidMap)})`),
-    ...write("gid_map", mapText(gidMap), `map group ids (${mapWords(gidMap)})`),
+    ...(deniesSetgroups(caller) ? write("setgroups", DENY, "give up setgroups(2) in the user namespace") : []),
+    ...write("uid_map", mapText(uidMap, "uid"), `map user ids (${mapWords(uidMap)})`),
+    ...write("gid_map", mapText(gidMap, "gid"), `map group ids (${mapWords(gidMap)})`),
   ];
 }
 
-function mapText(map: readonly IdRange[]): string {
-  return map.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join("");
+const DENY: Bytes = { bytes: utf8.encode("deny"), name: '"deny"' };
+
+function mapText(map: readonly Line[], kind: Slot["kind"]): Bytes {
+  const slots: Slot[] = [];
+  let text = "";
+  for (const { inside, outside, count } of map) {
+    for (const id of [inside, outside]) {
+      if (id === ANYBODY) slots.push({ kind, at: text.length });
+      text += `${id === ANYBODY ? " ".repeat(SLOT_SIZE) : id} `;
+    }
+    text += `${count}\n`;
+  }
+  const shown = map.map(({ inside, outside, count }) => `${idWords(inside)} ${idWords(outside)} ${count}\n`).join("");
+  return { bytes: utf8.encode(text), name: JSON.stringify(shown), slots };
 }
 
-function mapWords(map: readonly IdRange[]): string {
-  return map.map(({ inside, outside, count }) => `${inside} to ${outside}${count === 1 ? "" : `, ${count} of them`}`)
-    .join("; ");
+function mapWords(map: readonly Line[]): string {
+  return map.map(({ inside, outside, count }) =>
+    `${idWords(inside)} to ${idWords(outside)}${count === 1 ? "" : `, ${count} of them`}`
+  ).join("; ");
+}
+
+function idWords(id: Id): string {
+  return id === ANYBODY ? "<own>" : String(id);
 }

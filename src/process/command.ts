@@ -5,10 +5,11 @@
  */
 
 import { errnoName, errnoText } from "../abi/errno.ts";
+import { checkProgram, type CommandOptions } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
 import { reactor } from "../machine/reactor.ts";
-import { checkNames, id, type Settings, text } from "../options.ts";
+import { checkNames, type Settings } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import type { Stdio } from "../plan/stdio.ts";
@@ -16,11 +17,7 @@ import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.
 import { collectSync } from "./streams.ts";
 import { Guard } from "./termination.ts";
 
-/** Options of a command: those of Deno.Command, with the same defaults, and {@linkcode argv0}. */
-export interface CommandOptions extends Omit<Deno.CommandOptions, "detached"> {
-  /** What the program is told that its own name is. @default {the command} */
-  argv0?: string;
-}
+export type { CommandOptions };
 
 const OPTION_NAMES = [
   "args",
@@ -202,18 +199,14 @@ function checkOptions(
   options.signal?.throwIfAborted();
   const stdio = STDIO_NAMES.map((name, fd) => stdioOption(options[name] ?? defaults[fd], name));
   const callerCwd = currentFolder();
-  const cwd = options.cwd === undefined ? undefined : absolute(pathOf(options.cwd, "cwd"), callerCwd);
+  const { cwd, environment: changes, ...program } = checkProgram(command, options);
   const inherited = options.clearEnv === true ? new Uint8Array() : environment;
   return {
     program: {
-      command: pathOf(command, "command"),
-      args: (options.args ?? []).map((argument, index) => text(String(argument), `args[${index}]`)),
-      argv0: options.argv0 === undefined ? undefined : text(options.argv0, "argv0"),
-      environment: mergeEnvironment(inherited, environmentChanges(options.env)),
-      cwd,
+      ...program,
+      environment: mergeEnvironment(inherited, changes),
+      cwd: cwd === undefined ? undefined : absolute(cwd, callerCwd),
       callerCwd,
-      uid: options.uid === undefined ? undefined : id(options.uid, "uid"),
-      gid: options.gid === undefined ? undefined : id(options.gid, "gid"),
     },
     stdio: stdio as unknown as StdioOptions,
   };
@@ -222,28 +215,6 @@ function checkOptions(
 function stdioOption(value: unknown, name: string): StdioOption {
   if (value === "piped" || value === "inherit" || value === "null") return value;
   throw new TypeError(`Option "${name}" must be "piped", "inherit" or "null": got ${JSON.stringify(value) ?? value}`);
-}
-
-function environmentChanges(env: Readonly<Record<string, string>> | undefined): ReadonlyMap<string, string> {
-  const changes = new Map<string, string>();
-  for (const [name, value] of Object.entries(env ?? {})) {
-    if (name === "" || name.includes("=")) {
-      throw new TypeError(
-        `Option "env" has a name that cannot be: ${JSON.stringify(name)} is empty or has a "=" in it`,
-      );
-    }
-    changes.set(text(name, "env"), text(value, `env.${name}`));
-  }
-  return changes;
-}
-
-/** A path, or a file URL as a path. */
-function pathOf(value: string | URL, name: string): string {
-  if (!(value instanceof URL)) return text(value, name);
-  if (value.protocol !== "file:") {
-    throw new TypeError(`Option "${name}" must be a path or a file URL: got "${value.href}"`);
-  }
-  return text(decodeURIComponent(value.pathname), name);
 }
 
 function absolute(path: string, base: string | undefined): string {

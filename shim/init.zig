@@ -1,0 +1,99 @@
+//! PID 1: the command is its child, and it reaps every orphan of the namespace, forwards signals, and ends as the
+//! command has ended. When it ends, the kernel kills what is left.
+
+const std = @import("std");
+const linux = std.os.linux;
+const Flags = @import("bundle.zig").Flags;
+const Program = @import("program.zig").Program;
+const Report = @import("report.zig").Report;
+const signals = @import("signals.zig");
+
+const PR_SET_DUMPABLE = @intFromEnum(linux.PR.SET_DUMPABLE);
+const PR_SET_NAME = @intFromEnum(linux.PR.SET_NAME);
+
+/// As the first process of the launcher's. `pipe` leads to who made it.
+pub fn main(program: Program, pipe: i32, flags: Flags) noreturn {
+    _ = linux.prctl(PR_SET_NAME, @intFromPtr("init"), 0, 0, 0);
+    const started = start(&program);
+    // Nobody inside may trace it or open its executable, unless they are root out here as well.
+    _ = linux.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (started.errno != 0) {
+        Report.write(&.{ .stage = .execution, .step = 0, .errno = started.errno }, pipe);
+        linux.exit_group(127);
+    }
+    Report.write(&.nothing, pipe);
+    // Who reads what the command writes must see the end of it, whoever else is here.
+    closeAllBut(pipe);
+    const ended = untilItEnds(started.child, flags.wait_for_all);
+    Report.write(&ended, pipe);
+    linux.exit_group(if (ended.step != 0) @intCast(128 + ended.step) else @intCast(ended.errno));
+}
+
+/// For the library, which executes the launcher as PID 1. argv: a name, the pipe's number, "kill" or "wait", the command,
+/// and its argv.
+pub fn alone(argv: []const ?[*:0]const u8, envp: [*:null]const ?[*:0]const u8, given: Flags) noreturn {
+    signals.blockAll();
+    var flags = given;
+    flags.wait_for_all = std.mem.span(argv[2].?)[0] == 'w';
+    const pipe = std.fmt.parseInt(i32, std.mem.span(argv[1].?), 10) catch linux.exit_group(127);
+    _ = linux.fcntl(pipe, linux.F.SETFD, linux.FD_CLOEXEC);
+    // What is before the command's argv is not needed any more: `Program` wants one place there.
+    main(.{ .command = argv[3].?, .argv = @ptrCast(@constCast(argv[4..].ptr)), .envp = envp }, pipe, flags);
+}
+
+const Start = struct { program: *const Program, errno: u32 = 0, child: i32 = 0 };
+
+var stack: [16 * 1024]u8 align(16) = undefined;
+
+/// vfork(2): it returns when the child has executed the command, or has failed to.
+fn start(program: *const Program) Start {
+    var result: Start = .{ .program = program };
+    const flags = linux.CLONE.VM | linux.CLONE.VFORK | @as(u32, @intFromEnum(linux.SIG.CHLD));
+    const cloned = linux.clone(childMain, @intFromPtr(&stack) + stack.len, flags, @intFromPtr(&result), null, 0, null);
+    switch (linux.errno(cloned)) {
+        .SUCCESS => result.child = @intCast(cloned),
+        else => |errno| result.errno = @intFromEnum(errno),
+    }
+    return result;
+}
+
+fn childMain(address: usize) callconv(.c) u8 {
+    const result: *Start = @ptrFromInt(address);
+    signals.unblockAll();
+    result.errno = result.program.execute();
+    linux.exit_group(127);
+}
+
+fn closeAllBut(fd: i32) void {
+    const last: usize = std.math.maxInt(u32);
+    const at: usize = @intCast(fd);
+    if (at > 0) _ = linux.syscall3(.close_range, 0, at - 1, 0);
+    _ = linux.syscall3(.close_range, at + 1, last, 0);
+}
+
+fn untilItEnds(command: i32, wait_for_all: bool) Report {
+    var ended: Report = .nothing;
+    while (true) {
+        const signal = signals.next(null) orelse continue;
+        if (signal.number != .CHLD) {
+            if (ended.stage == .none and !signal.isFromTerminal()) _ = linux.kill(command, signal.number);
+            continue;
+        }
+        while (true) {
+            var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
+            const waited = linux.waitid(.ALL, 0, &info, linux.W.EXITED | linux.W.NOHANG | __WALL, null);
+            if (linux.errno(waited) == .CHILD and ended.stage != .none) return ended;
+            const pid = info.fields.common.first.piduid.pid;
+            if (linux.errno(waited) != .SUCCESS or pid == 0) break;
+            if (pid != command) continue;
+            const status: u32 = @bitCast(info.fields.common.second.sigchld.status);
+            const exited = info.code == CLD_EXITED;
+            ended = .{ .stage = .ended, .step = if (exited) 0 else status, .errno = if (exited) status else 0 };
+            if (!wait_for_all) return ended;
+        }
+    }
+}
+
+const CLD_EXITED = 1;
+/// wait(2): children of any kind of exit signal.
+const __WALL = 0x4000_0000;

@@ -1,0 +1,286 @@
+//! The launcher: a static executable that runs a plan without Deno, and stays as what supervises the command.
+//!
+//! It is four things. Behind it in its file stands a bundle (bundle.zig), and it
+//!   - supervises a command in namespaces: the command line's process becomes it (execve, same PID);
+//!   - is the stand-alone executable that `build` writes, which does the same;
+//!   - is what a program becomes that calls reexec();
+//!   - is PID 1 (init.zig), as the first process of the other three, or alone for the library.
+//!
+//!     supervisor                                  child, in its namespaces
+//!     ──────────                                  ────────────────────────
+//!     block all signals, ParentWatch
+//!     clone(CLONE_NEW*) ────────────────────────▶ the plan's child steps
+//!     the plan's parent steps, Words.go = 1 ────▶   (wait for Words.go, where there are maps to be written)
+//!     read the pipe ◀──────────────────────────── execve closes it, or it says which step failed
+//!     supervise.zig, until the child has ended
+//!
+//! Unlike in spawn.zig the child has memory of its own: there is little to copy, and PID 1 must not share it.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const linux = std.os.linux;
+const assert = std.debug.assert;
+const kernel_linux = @import("kernel_linux.zig");
+const machine = @import("machine.zig");
+const plan_zig = @import("plan.zig");
+const bundle_zig = @import("bundle.zig");
+const Bundle = bundle_zig.Bundle;
+const ParentWatch = @import("parent_watch.zig").ParentWatch;
+const Program = @import("program.zig").Program;
+const init = @import("init.zig");
+const supervise = @import("supervise.zig");
+const output = @import("output.zig");
+const Report = @import("report.zig").Report;
+
+pub const panic = std.debug.no_panic;
+
+/// As env(1) and timeout(1) have it; the same as in src/cli/errors.ts.
+const exit_failed = 125;
+const exit_not_executable = 126;
+const exit_not_found = 127;
+
+/// Where src/launch/image.ts has the bundle mapped.
+const bundle_base: u64 = 0x2000_0000;
+
+extern const __ehdr_start: std.elf.Elf64.Ehdr;
+
+comptime {
+    if (!builtin.is_test) @export(&_start, .{ .name = "_start" });
+}
+
+pub fn _start() callconv(.naked) noreturn {
+    asm volatile (switch (builtin.cpu.arch) {
+            .x86_64 =>
+            \\ xorl %%ebp, %%ebp
+            \\ movq %%rsp, %%rdi
+            \\ andq $-16, %%rsp
+            \\ callq %[launch:P]
+            ,
+            .aarch64 =>
+            \\ mov x29, #0
+            \\ mov x30, #0
+            \\ mov x0, sp
+            \\ b %[launch]
+            ,
+            else => @compileError("no launcher for this architecture"),
+        }
+        :
+        : [launch] "X" (&launch),
+    );
+}
+
+/// Gets the stack as execve(2) leaves it: argc, argv, NULL, envp, NULL.
+fn launch(stack: [*]const usize) callconv(.c) noreturn {
+    const argc = stack[0];
+    const argv: [*:null]const ?[*:0]const u8 = @ptrCast(stack + 1);
+    const envp: [*:null]const ?[*:0]const u8 = @ptrCast(stack + argc + 2);
+    output.begin(if (argc > 0) std.mem.span(argv[0].?) else "", std.mem.span(envp));
+    const bundle = findBundle() catch |refusal| output.die(exit_failed, switch (refusal) {
+        error.NotABundle => "this launcher has nothing to launch: it is a part of @sys-linux/namespace",
+        error.WrongVersion, error.WrongArchitecture => "this file is of another version or architecture than its launcher",
+        error.Truncated => truncated_text,
+        error.Altered => "this file was altered: its checksum is not that of what it holds",
+    });
+    if (bundle.flags.init_only) init.alone(std.mem.span(argv), envp, bundle.flags);
+    if (bundle.name.size > 0) output.name = bundle.bytes("name");
+    run(bundle, if (argc > 1) std.mem.span(argv)[1..] else &.{}, std.mem.span(envp));
+}
+
+const truncated_text = "this file is truncated";
+
+fn findBundle() bundle_zig.Error!*const Bundle {
+    // What lies beyond the end of a file that was cut is mapped all the same, and cannot be read.
+    const on_fault: linux.k_sigaction = .{ .handler = @ptrCast(&isTruncated), .flags = SA_RESTORER, .restorer = @ptrCast(&isTruncated), .mask = @splat(0) };
+    _ = linux.syscall4(.rt_sigaction, @intFromEnum(linux.SIG.BUS), @intFromPtr(&on_fault), 0, @sizeOf(linux.sigset_t));
+    const headers: [*]const std.elf.Elf64.Phdr = @ptrFromInt(@intFromPtr(&__ehdr_start) + __ehdr_start.phoff);
+    for (headers[0..__ehdr_start.phnum]) |header| {
+        if (header.type != .LOAD or header.vaddr < bundle_base) continue;
+        const bytes: [*]align(8) const u8 = @ptrFromInt(header.vaddr);
+        return bundle_zig.open(bytes[0..header.filesz], kernel_linux.architecture);
+    }
+    return error.NotABundle;
+}
+
+/// x86_64 delivers no signal without it; nothing ever returns through it.
+const SA_RESTORER = 0x0400_0000;
+
+fn isTruncated() callconv(.c) noreturn {
+    output.die(exit_failed, truncated_text);
+}
+
+/// What is mapped for one run, shared with the child, which reads the words of the handshake in it.
+const Shared = struct {
+    plan: plan_zig.Plan,
+    results: []i64,
+    watch: ParentWatch,
+};
+
+/// A bundle that is run.
+const Run = struct {
+    bundle: *const Bundle,
+    variant: u1,
+    shared: *Shared,
+    program: Program,
+};
+
+fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const ?[*:0]const u8) noreturn {
+    if (bundle.status_fd >= 0 and linux.errno(linux.fcntl(bundle.status_fd, linux.F.GETFD, 0)) != .SUCCESS) {
+        output.die(exit_failed, "the descriptor for the status is not open");
+    }
+    const variant: u1 = @intFromBool(!isAdministrator());
+    const plan_bytes = bundle.plan(variant);
+    const step_count = plan_bytes.len / @sizeOf(plan_zig.Step); // No fewer than there are.
+    const results_at = std.mem.alignForward(usize, @sizeOf(Shared), 8);
+    const plan_at = results_at + step_count * @sizeOf(i64);
+    const program_at = std.mem.alignForward(usize, plan_at + plan_bytes.len, 8);
+    const mapping = map(program_at + Program.size(bundle, given, inherited));
+    const shared: *Shared = @ptrCast(mapping.ptr);
+    const copy: []align(8) u8 = @alignCast(mapping[plan_at..][0..plan_bytes.len]);
+    @memcpy(copy, plan_bytes);
+    shared.* = .{
+        .plan = plan_zig.open(copy, kernel_linux.architecture) catch output.die(exit_failed, "this file holds a plan that is none"),
+        .results = @as([*]i64, @ptrCast(@alignCast(mapping[results_at..].ptr)))[0..step_count],
+        .watch = .{},
+    };
+    for (shared.results) |*result| result.* = plan_zig.not_run;
+    fillSlots(&shared.plan);
+    const program: Program = .make(bundle, given, inherited, @alignCast(mapping[program_at..]));
+    start(.{ .bundle = bundle, .variant = variant, .shared = shared, .program = program });
+}
+
+fn start(job: Run) noreturn {
+    const bundle = job.bundle;
+    const plan = &job.shared.plan;
+    var supervisor = supervise.Supervisor.begin(bundle); // Signals are blocked from here on.
+    var ends: [2]i32 = undefined;
+    if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
+    if (plan.words()) |words| job.shared.watch.begin(&words.parent);
+
+    const flags = plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD);
+    const cloned = linux.syscall5(.clone, flags, 0, 0, 0, 0);
+    if (cloned == 0) childMain(job, ends, &supervisor);
+    if (linux.errno(cloned) != .SUCCESS) {
+        fail(job, .{ .stage = .clone, .step = 0, .errno = @intFromEnum(linux.errno(cloned)) });
+    }
+    _ = linux.close(ends[1]);
+    supervisor.child = @intCast(cloned);
+    supervisor.is_first = plan.header.clone_flags & linux.CLONE.NEWPID != 0;
+    if (runParentSteps(job, supervisor.child)) |report| {
+        _ = linux.kill(supervisor.child, .KILL);
+        supervisor.reap();
+        fail(job, report);
+    }
+    var report: Report = .nothing;
+    report.read(ends[0]);
+    if (bundle.flags.debug) tellSteps(job, supervisor.child);
+    if (report.stage != .none) {
+        supervisor.reap();
+        fail(job, report);
+    }
+    if (plan.words() != null) job.shared.watch.end();
+    output.started(bundle.status_fd, supervisor.child, supervisor.is_first);
+    supervisor.letGoOfStdio(ends[0]);
+    const ending = supervisor.untilItEnds();
+    // What PID 1 has said of the command: its own exit code cannot tell a signal.
+    var told: Report = .nothing;
+    if (bundle.flags.init) told.read(ends[0]);
+    const last: supervise.Ending = if (told.stage == .ended) .{ .signal = told.step, .code = told.errno } else ending;
+    output.ended(bundle.status_fd, last.code, last.signal);
+    linux.exit_group(if (supervisor.timed_out) exit_timed_out else if (last.signal != 0) @intCast(128 + last.signal) else @intCast(last.code));
+}
+
+const exit_timed_out = 124;
+
+/// What only a process outside of the child's user namespace may do; then the child goes on.
+fn runParentSteps(job: Run, child: i32) ?Report {
+    const plan = &job.shared.plan;
+    if (plan.parent.len == 0) return null;
+    plan_zig.writePid(plan, @intCast(child));
+    const outcome = machine.execute(kernel_linux.Kernel{}, plan.parent, @intFromPtr(plan.data.ptr), job.shared.results);
+    machine.closeOpened(kernel_linux.Kernel{}, plan.parent, job.shared.results);
+    if (outcome.errno != 0) return .{ .stage = .parent_step, .step = outcome.step, .errno = outcome.errno };
+    const words = plan.words() orelse return null;
+    @atomicStore(u32, @volatileCast(&words.go), 1, .release);
+    _ = linux.futex_3arg(@volatileCast(&words.go), .{ .cmd = .WAKE, .private = false }, 1);
+    return null;
+}
+
+fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) noreturn {
+    _ = linux.close(ends[0]);
+    const bundle = job.bundle;
+    const plan = &job.shared.plan;
+    const results = job.shared.results[plan.parent.len..];
+    const outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), results);
+    if (outcome.errno != 0) {
+        Report.write(&.{ .stage = .child_step, .step = outcome.step, .errno = outcome.errno }, ends[1]);
+        linux.exit_group(exit_failed);
+    }
+    var program = job.program;
+    if (bundle.opened != plan_zig.nowhere) program.opened = @intCast(results[bundle.opened]);
+    if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
+    supervisor.restoreSignals();
+    const errno = program.execute();
+    Report.write(&.{ .stage = .execution, .step = 0, .errno = errno }, ends[1]);
+    linux.exit_group(exit_failed);
+}
+
+/// Says what failed, and ends.
+fn fail(job: Run, report: Report) noreturn {
+    const bundle = job.bundle;
+    const index: u32 = switch (report.stage) {
+        .clone => 0,
+        .parent_step => 1 + report.step,
+        .child_step => @intCast(1 + job.shared.plan.parent.len + report.step),
+        else => bundle_zig.of_execution,
+    };
+    const hint = bundle.hint(job.variant, index, report.errno);
+    if (index == bundle_zig.of_execution) {
+        const command = std.mem.span(job.program.command);
+        output.failure(bundle, &.{ "Cannot execute \"", command, "\"" }, "execve", report.errno, hint);
+        linux.exit_group(if (report.errno == @intFromEnum(linux.E.NOENT)) exit_not_found else exit_not_executable);
+    }
+    const text = bundle.text(job.variant, index);
+    output.failure(bundle, &.{bundle.string(text.message)}, bundle.string(text.call), report.errno, hint);
+    linux.exit_group(exit_failed);
+}
+
+/// As Namespace.debug does: every call that was made, and what it returned.
+fn tellSteps(job: Run, child: i32) void {
+    const bundle = job.bundle;
+    output.step(bundle, bundle.string(bundle.text(job.variant, 0).call), child);
+    const plan = &job.shared.plan;
+    for (job.shared.results[0 .. plan.parent.len + plan.child.len], 1..) |result, index| {
+        if (result == plan_zig.not_run) continue;
+        output.step(bundle, bundle.string(bundle.text(job.variant, @intCast(index)).call), result);
+    }
+}
+
+/// Fills in who runs this, and where.
+fn fillSlots(plan: *const plan_zig.Plan) void {
+    if (plan.slots.len == 0) return;
+    var buffer: [plan_zig.folder_size]u8 = undefined;
+    const size = linux.getcwd(&buffer, buffer.len);
+    // "(unreachable)…" where the folder is outside of the root.
+    const known = linux.errno(size) == .SUCCESS and size > 1 and buffer[0] == '/';
+    const folder: [:0]const u8 = if (known) buffer[0 .. size - 1 :0] else "/";
+    plan_zig.fillSlots(plan, .{ .uid = linux.geteuid(), .gid = linux.getegid(), .folder = folder });
+}
+
+fn isAdministrator() bool {
+    const version_3 = 0x2008_0522; // capget(2)
+    const header = extern struct { version: u32, pid: i32 }{ .version = version_3, .pid = 0 };
+    var sets: [2]extern struct { effective: u32, permitted: u32, inheritable: u32 } = @splat(.{ .effective = 0, .permitted = 0, .inheritable = 0 });
+    _ = linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&sets));
+    const CAP_SYS_ADMIN = 21;
+    return sets[0].effective & (1 << CAP_SYS_ADMIN) != 0;
+}
+
+fn map(size: usize) []align(4096) u8 {
+    const address = linux.mmap(null, size, .{ .READ = true, .WRITE = true }, .{ .TYPE = .SHARED, .ANONYMOUS = true }, -1, 0);
+    if (linux.errno(address) != .SUCCESS) output.die(exit_failed, "there is no memory left");
+    return @as([*]align(4096) u8, @ptrFromInt(address))[0..size];
+}
+
+test {
+    _ = bundle_zig;
+}

@@ -1,0 +1,66 @@
+//! Signals that are waited for, not handled: all are blocked, and taken one by one.
+
+const std = @import("std");
+const linux = std.os.linux;
+
+const Set = linux.sigset_t;
+const every: Set = @splat(std.math.maxInt(std.meta.Child(Set)));
+
+pub fn blockAll() void {
+    set(&every);
+}
+
+pub fn unblockAll() void {
+    const none: Set = @splat(0);
+    set(&none);
+}
+
+/// Blocks all but some, which then do what they do by default.
+pub fn blockAllBut(some: []const linux.SIG) void {
+    var blocked: u64 = std.math.maxInt(u64);
+    for (some) |signal| blocked &= ~bit(signal);
+    const mask: *const Set = @ptrCast(&blocked);
+    comptime std.debug.assert(@sizeOf(Set) == @sizeOf(u64));
+    set(mask);
+}
+
+fn set(mask: *const Set) void {
+    _ = linux.sigprocmask(linux.SIG.SETMASK, mask, null);
+}
+
+pub fn bit(signal: linux.SIG) u64 {
+    return @as(u64, 1) << @intCast(@intFromEnum(signal) - 1);
+}
+
+pub const Signal = struct {
+    number: linux.SIG,
+    code: i32,
+
+    /// Whether the kernel sent it to the terminal's whole foreground process group, which the command is in as well.
+    pub fn isFromTerminal(signal: Signal) bool {
+        const SI_KERNEL = 0x80;
+        if (signal.code != SI_KERNEL) return false;
+        return switch (signal.number) {
+            .INT, .QUIT, .TSTP, .HUP, .WINCH, .TTIN, .TTOU => true,
+            else => false,
+        };
+    }
+};
+
+/// The next signal; null when none has come for so many nanoseconds, or what came is not to be told.
+pub fn next(timeout_ns: ?u64) ?Signal {
+    var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
+    const nanoseconds = timeout_ns orelse 0;
+    const timeout: linux.timespec = .{ .sec = @intCast(nanoseconds / std.time.ns_per_s), .nsec = @intCast(nanoseconds % std.time.ns_per_s) };
+    const given: usize = if (timeout_ns == null) 0 else @intFromPtr(&timeout);
+    const result = linux.syscall4(.rt_sigtimedwait, @intFromPtr(&every), @intFromPtr(&info), given, @sizeOf(Set));
+    if (linux.errno(result) != .SUCCESS) return null;
+    return .{ .number = @enumFromInt(result), .code = info.code };
+}
+
+/// What a signal does; `handler` is null where that cannot be known.
+pub fn disposition(signal: linux.SIG, new: ?*const linux.k_sigaction) ?linux.k_sigaction {
+    var old: linux.k_sigaction = undefined;
+    const result = linux.syscall4(.rt_sigaction, @intFromEnum(signal), @intFromPtr(new), @intFromPtr(&old), @sizeOf(Set));
+    return if (linux.errno(result) == .SUCCESS) old else null;
+}

@@ -1,0 +1,222 @@
+//! The supervisor's life while the command runs: it forwards signals, keeps time, and takes part in job control.
+//!
+//! It waits for signals and does nothing else: no thread, no handler, no timer but the timeout of that wait.
+
+const std = @import("std");
+const linux = std.os.linux;
+const Bundle = @import("bundle.zig").Bundle;
+const Flags = @import("bundle.zig").Flags;
+const signals = @import("signals.zig");
+const Signal = signals.Signal;
+
+/// How the command ended.
+pub const Ending = struct { code: u32 = 0, signal: u32 = 0 };
+
+/// What ends a process that does nothing about it, as far as it comes from outside: src/process/termination.ts.
+const ending_signals = [_]linux.SIG{ .HUP, .INT, .QUIT, .USR1, .USR2, .ALRM, .TERM };
+
+pub const Supervisor = struct {
+    child: i32 = 0,
+    flags: Flags,
+    /// Whether the child is PID 1, so that the kernel keeps from it what it does not handle.
+    is_first: bool,
+    grace_ms: u32,
+    status_fd: i32,
+    /// What was ignored when this began, as nohup(1) and a shell's `&` have it, and so is not for anybody.
+    ignored: u64,
+    kill_at: ?u64 = null,
+    end_at: ?u64 = null,
+    timed_out: bool = false,
+    /// The signal that PID 1 was killed in place of.
+    stands_for: u32 = 0,
+    terminal: ?Terminal,
+
+    /// Blocks all signals.
+    pub fn begin(bundle: *const Bundle) Supervisor {
+        if (bundle.flags.forward) signals.blockAll() else signals.blockAllBut(&ending_signals);
+        // A Deno ignores SIGPIPE, and what is ignored is passed on.
+        for ([_]linux.SIG{ .CHLD, .PIPE }) |signal| _ = signals.disposition(signal, &default);
+        var ignored: u64 = 0;
+        for (ending_signals ++ [_]linux.SIG{ .TSTP, .CONT }) |signal| {
+            const action = signals.disposition(signal, null) orelse continue;
+            if (action.handler == linux.SIG.IGN) ignored |= signals.bit(signal);
+        }
+        return .{
+            .flags = bundle.flags,
+            .is_first = false,
+            .grace_ms = bundle.grace_ms,
+            .status_fd = bundle.status_fd,
+            .ignored = ignored,
+            .end_at = if (bundle.timeout_ms == 0) null else now() +| bundle.timeout_ms *| std.time.ns_per_ms,
+            .terminal = .find(),
+        };
+    }
+
+    /// All zeros: SIG_DFL.
+    const default: linux.k_sigaction = std.mem.zeroes(linux.k_sigaction);
+
+    /// In the child, before it executes the command.
+    pub fn restoreSignals(_: *const Supervisor) void {
+        signals.unblockAll();
+    }
+
+    /// Who reads what the command writes must see the end of it when the command closes it.
+    pub fn letGoOfStdio(supervisor: *const Supervisor, pipe: i32) void {
+        for (0..3) |fd| {
+            const number: i32 = @intCast(fd);
+            if (number != pipe and number != supervisor.status_fd) _ = linux.close(number);
+        }
+    }
+
+    /// Takes the status of a child that has failed, or was killed.
+    pub fn reap(supervisor: *Supervisor) void {
+        var info: linux.siginfo_t = undefined;
+        while (linux.errno(linux.waitid(.PID, supervisor.child, &info, linux.W.EXITED | __WALL, null)) == .INTR) {}
+    }
+
+    pub fn untilItEnds(supervisor: *Supervisor) Ending {
+        while (true) {
+            const signal = signals.next(supervisor.patience()) orelse {
+                supervisor.keepTime();
+                continue;
+            };
+            switch (signal.number) {
+                .CHLD => if (supervisor.look()) |ending| {
+                    if (ending.signal != 0) if (supervisor.terminal) |*terminal| terminal.restore();
+                    return ending;
+                },
+                .TSTP => supervisor.suspendIt(signal),
+                .TTIN, .TTOU => {},
+                else => supervisor.forward(signal),
+            }
+        }
+    }
+
+    /// What has become of the child.
+    fn look(supervisor: *Supervisor) ?Ending {
+        while (true) {
+            var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
+            const options = linux.W.EXITED | linux.W.STOPPED | linux.W.NOHANG | __WALL;
+            const waited = linux.waitid(.PID, supervisor.child, &info, options, null);
+            if (linux.errno(waited) != .SUCCESS or info.fields.common.first.piduid.pid == 0) return null;
+            const status: u32 = @bitCast(info.fields.common.second.sigchld.status);
+            switch (info.code) {
+                CLD_EXITED => return .{ .code = status },
+                CLD_STOPPED => switch (@as(linux.SIG, @enumFromInt(status))) {
+                    // By the terminal, or in answer to it: the shell is to see that the job has stopped.
+                    .TSTP, .TTIN, .TTOU => supervisor.stop(),
+                    else => {},
+                },
+                else => return .{ .signal = if (supervisor.stands_for != 0) supervisor.stands_for else status },
+            }
+        }
+    }
+
+    fn forward(supervisor: *Supervisor, signal: Signal) void {
+        if (supervisor.ignored & signals.bit(signal.number) != 0) return;
+        if (!signal.isFromTerminal()) supervisor.send(signal.number);
+        if (signal.number == .TERM and supervisor.kill_at == null) supervisor.kill_at = now() +| @as(u64, supervisor.grace_ms) *| std.time.ns_per_ms;
+        if (!supervisor.is_first or supervisor.flags.init) return;
+        const ends = for (ending_signals) |one| {
+            if (one == signal.number) break true;
+        } else false;
+        // The kernel keeps from PID 1 what it does not handle. Anybody else it would have ended.
+        if (ends and !isHandled(supervisor.child, signal.number)) {
+            if (supervisor.stands_for == 0) supervisor.stands_for = @intFromEnum(signal.number);
+            supervisor.send(.KILL);
+        }
+    }
+
+    fn suspendIt(supervisor: *Supervisor, signal: Signal) void {
+        if (supervisor.ignored & signals.bit(.TSTP) != 0) return;
+        if (!signal.isFromTerminal()) supervisor.send(.TSTP);
+        if (!supervisor.is_first) return; // It stops, and we hear of it; or it has its own idea of the key.
+        if (!supervisor.flags.init) {
+            if (isHandled(supervisor.child, .TSTP)) return;
+            supervisor.send(.STOP);
+        }
+        supervisor.stop();
+    }
+
+    /// Stops this process, until somebody lets it go on, and then lets the child go on.
+    fn stop(supervisor: *Supervisor) void {
+        _ = linux.kill(linux.getpid(), .STOP);
+        supervisor.send(.CONT);
+    }
+
+    fn send(supervisor: *const Supervisor, signal: linux.SIG) void {
+        _ = linux.kill(supervisor.child, signal);
+    }
+
+    fn patience(supervisor: *const Supervisor) ?u64 {
+        const at = @min(supervisor.kill_at orelse never, supervisor.end_at orelse never);
+        return if (at == never) null else at -| now();
+    }
+
+    fn keepTime(supervisor: *Supervisor) void {
+        const time = now();
+        if (supervisor.end_at) |at| if (time >= at) {
+            supervisor.end_at = null;
+            supervisor.timed_out = true;
+            supervisor.forward(.{ .number = .TERM, .code = 0 });
+        };
+        if (supervisor.kill_at) |at| if (time >= at) {
+            supervisor.kill_at = never;
+            supervisor.send(.KILL);
+        };
+    }
+};
+
+const never = std.math.maxInt(u64);
+const CLD_EXITED = 1;
+const CLD_STOPPED = 5;
+/// wait(2): children of any kind of exit signal.
+const __WALL = 0x4000_0000;
+
+fn now() u64 {
+    var time: linux.timespec = undefined;
+    _ = linux.clock_gettime(.MONOTONIC, &time);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+/// Whether a process catches, ignores or waits for a signal: proc_pid_status(5).
+fn isHandled(pid: i32, signal: linux.SIG) bool {
+    const plan_zig = @import("plan.zig");
+    var path: [32]u8 = undefined;
+    var digits: [plan_zig.id_text_size]u8 = undefined;
+    var at: usize = 0;
+    for ([_][]const u8{ "/proc/", plan_zig.decimal(&digits, @intCast(pid)), "/status\x00" }) |part| {
+        @memcpy(path[at..][0..part.len], part);
+        at += part.len;
+    }
+    const opened = linux.open(@ptrCast(&path), .{ .CLOEXEC = true }, 0);
+    if (linux.errno(opened) != .SUCCESS) return true;
+    defer _ = linux.close(@intCast(opened));
+    var buffer: [4096]u8 = undefined;
+    const size = linux.read(@intCast(opened), &buffer, buffer.len);
+    if (linux.errno(size) != .SUCCESS) return true;
+    for ([_][]const u8{ "\nSigBlk:\t", "\nSigIgn:\t", "\nSigCgt:\t" }) |field| {
+        const found = std.mem.indexOf(u8, buffer[0..size], field) orelse return true;
+        const text = buffer[found + field.len ..][0..16];
+        const mask = std.fmt.parseInt(u64, text, 16) catch return true;
+        if (mask & signals.bit(signal) != 0) return true;
+    }
+    return false;
+}
+
+/// The terminal that the command may leave in a state of its own making when it is killed.
+const Terminal = struct {
+    fd: i32,
+    settings: linux.termios,
+
+    fn find() ?Terminal {
+        var settings: linux.termios = undefined;
+        if (linux.errno(linux.tcgetattr(0, &settings)) != .SUCCESS) return null;
+        const copy = linux.fcntl(0, linux.F.DUPFD_CLOEXEC, 3);
+        return if (linux.errno(copy) == .SUCCESS) .{ .fd = @intCast(copy), .settings = settings } else null;
+    }
+
+    fn restore(terminal: *const Terminal) void {
+        _ = linux.tcsetattr(terminal.fd, .DRAIN, &terminal.settings);
+    }
+};

@@ -1,0 +1,202 @@
+/**
+ * Bundles: all that the launcher needs to run a command without Deno, as one block of bytes. The layout is that of
+ * shim/bundle.zig.
+ *
+ * @module
+ */
+
+import { errnoTable } from "../abi/errno.ts";
+import { type Architecture, elfMachine } from "../abi/syscalls.ts";
+import { encode } from "../plan/encode.ts";
+import type { Plan } from "../plan/step.ts";
+
+/** What is said when a step fails. */
+export interface StepText {
+  /** In words that an errno's meaning can follow: `Cannot mount proc at "/proc" for privatePid`. */
+  readonly message: string;
+  /** The call with its arguments. */
+  readonly call: string;
+}
+
+/** What is said below a message that comes with an errno. */
+export interface StepHint {
+  /** Index of the step's text, or {@linkcode OF_EXECUTION}. */
+  readonly text: number;
+  readonly errno: number;
+  readonly hint: string;
+}
+
+/** {@linkcode StepHint.text} of the command's execution. */
+export const OF_EXECUTION = 0xffff_ffff;
+
+/** A plan for one sort of caller. */
+export interface Variant {
+  readonly plan: Plan;
+  /** Of clone(2), of the parent's steps, and of the child's. */
+  readonly texts: readonly StepText[];
+  readonly hints: readonly StepHint[];
+}
+
+/** Bits of `Flags` in shim/bundle.zig. */
+const FLAGS = ["init", "waitForAll", "initOnly", "anyCommand", "clearEnv", "forward", "debug"] as const;
+
+/** What a bundle says beside its plans. */
+export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[number], boolean>>> {
+  /** Milliseconds from SIGTERM to SIGKILL. */
+  readonly graceMs: number;
+  /** Milliseconds that the command may take. */
+  readonly timeoutMs?: number | undefined;
+  /** Where JSON lines about the command are written. */
+  readonly statusFd?: number | undefined;
+  /** The child's step whose result is to be executed. */
+  readonly opened?: number | undefined;
+  /** What messages begin with; the name that the launcher is called by where it is not given. */
+  readonly name?: string | undefined;
+  /** The command and its arguments. */
+  readonly command: readonly string[];
+  readonly argv0?: string | undefined;
+  /** Changes to the environment, `NAME=value`. */
+  readonly environment: readonly string[];
+  /** What it was made from, as JSON. */
+  readonly origin: string;
+}
+
+const MAGIC = 0x4c42534e;
+const VERSION = 1;
+const HEADER_SIZE = 136;
+const CHECKSUM_AT = 12;
+const ORIGIN_AT = 128;
+const NOWHERE = 0xffff_ffff;
+
+const utf8 = new TextEncoder();
+
+/** What the bytes of a bundle are put together in. */
+class Area {
+  #parts: Uint8Array[] = [];
+  #size = HEADER_SIZE;
+  readonly #strings = new Map<string, number>();
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Adds bytes at the next multiple of 8, and says where that is. */
+  bytes(bytes: Uint8Array): number {
+    this.#pad(8);
+    return this.#append(bytes);
+  }
+
+  /** Where a string is, with a NUL at its end. Each is there once. */
+  string(text: string): number {
+    let at = this.#strings.get(text);
+    if (at === undefined) this.#strings.set(text, at = this.#append(utf8.encode(`${text}\0`)));
+    return at;
+  }
+
+  #append(bytes: Uint8Array): number {
+    const at = this.#size;
+    this.#parts.push(bytes);
+    this.#size += bytes.length;
+    return at;
+  }
+
+  #pad(multiple: number): void {
+    const rest = this.#size % multiple;
+    if (rest !== 0) this.#append(new Uint8Array(multiple - rest));
+  }
+
+  /** All of it behind room for the header; its last byte is a NUL. */
+  finish(): Uint8Array<ArrayBuffer> {
+    this.#append(new Uint8Array(1));
+    this.#pad(8);
+    const all = new Uint8Array(this.#size);
+    let at = HEADER_SIZE;
+    for (const part of this.#parts) {
+      all.set(part, at);
+      at += part.length;
+    }
+    return all;
+  }
+}
+
+/**
+ * Writes a bundle.
+ *
+ * @param variants For a caller with CAP_SYS_ADMIN, and for any other; none where the launcher is to be init alone.
+ */
+export function encodeBundle(
+  architecture: Architecture,
+  options: BundleOptions,
+  variants: readonly [Variant, Variant] | undefined,
+): Uint8Array<ArrayBuffer> {
+  const area = new Area();
+  const ranges: number[] = [];
+  const block = (strings: readonly string[]): void => {
+    const bytes = utf8.encode(strings.map((string) => `${string}\0`).join(""));
+    ranges.push(area.bytes(bytes), bytes.length);
+  };
+  const bytes = (bytes: Uint8Array): void => void ranges.push(area.bytes(bytes), bytes.length);
+
+  bytes(utf8.encode(options.name ?? ""));
+  block(options.command);
+  block(options.argv0 === undefined ? [] : [options.argv0]);
+  block(options.environment);
+  const known = new Map<Variant, number[]>();
+  for (const variant of variants ?? []) {
+    let places = known.get(variant);
+    if (places === undefined) known.set(variant, places = encodeVariant(area, architecture, variant));
+    ranges.push(...places);
+  }
+  if (variants === undefined) ranges.push(...new Array(12).fill(0));
+  bytes(utf8.encode(variants === undefined ? "" : errnoTable()));
+  bytes(utf8.encode(options.origin));
+
+  const all = area.finish();
+  const view = new DataView(all.buffer);
+  view.setUint32(0, MAGIC, true);
+  view.setUint16(4, VERSION, true);
+  view.setUint16(6, elfMachine(architecture), true);
+  view.setUint32(8, all.length, true);
+  view.setUint32(16, FLAGS.reduce((bits, name, bit) => bits | Number(options[name] === true) << bit, 0), true);
+  view.setUint32(20, options.graceMs, true);
+  view.setBigUint64(24, BigInt(Math.ceil(options.timeoutMs ?? 0)), true);
+  view.setInt32(32, options.statusFd ?? -1, true);
+  view.setUint32(36, options.opened ?? NOWHERE, true);
+  for (const [index, value] of ranges.entries()) view.setUint32(40 + index * 4, value, true);
+  view.setUint32(CHECKSUM_AT, checksum(all), true);
+  return all;
+}
+
+/** The six words of a `Variant`. */
+function encodeVariant(area: Area, architecture: Architecture, { plan, texts, hints }: Variant): number[] {
+  const encoded = encode(plan, architecture);
+  const words = (values: readonly number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
+  const textWords = words(texts.flatMap(({ message, call }) => [area.string(message), area.string(call)]));
+  const hintWords = words(hints.flatMap(({ text, errno, hint }) => [text, errno, area.string(hint)]));
+  return [encoded, textWords, hintWords].flatMap((bytes) => [area.bytes(bytes), bytes.length]);
+}
+
+/** As `checksum` in shim/bundle.zig. */
+function checksum(bytes: Uint8Array<ArrayBuffer>): number {
+  const words = new Uint32Array(bytes.buffer, CHECKSUM_AT + 4);
+  let sum = 0x811c9dc5;
+  for (let index = 0; index < words.length; index++) {
+    sum = Math.imul((sum << 5 | sum >>> 27) ^ words[index]!, 0x01000193);
+  }
+  return sum >>> 0;
+}
+
+/**
+ * What a bundle was made from.
+ *
+ * @throws {TypeError} When it is no bundle, or is not whole, or was altered.
+ */
+export function originOf(bundle: Uint8Array<ArrayBuffer>): string {
+  const view = new DataView(bundle.buffer, bundle.byteOffset, bundle.byteLength);
+  if (bundle.length < HEADER_SIZE || view.getUint32(0, true) !== MAGIC) throw new TypeError("there is no plan in it");
+  if (view.getUint16(4, true) !== VERSION) throw new TypeError("it is of another version");
+  if (view.getUint32(8, true) !== bundle.length) throw new TypeError("it is truncated");
+  if (view.getUint32(CHECKSUM_AT, true) !== checksum(bundle.slice())) throw new TypeError("it was altered");
+  const at = view.getUint32(ORIGIN_AT, true);
+  return new TextDecoder().decode(bundle.subarray(at, at + view.getUint32(ORIGIN_AT + 4, true)));
+}

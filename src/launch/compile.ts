@@ -1,0 +1,119 @@
+/**
+ * Settings and a command to an executable that runs it: the launcher with a plan that is made for whoever will run it.
+ *
+ * @module
+ */
+
+import { errnoNumber } from "../abi/errno.ts";
+import type { Architecture } from "../abi/syscalls.ts";
+import type { CheckedProgram } from "../command_options.ts";
+import { diagnose } from "../errors.ts";
+import { LAUNCHERS } from "../machine/launchers.ts";
+import type { Settings } from "../options.ts";
+import { ANYBODY, type Caller } from "../plan/caller.ts";
+import { type Place, planUpToProgram } from "../plan/child.ts";
+import { describeCall } from "../plan/describe.ts";
+import { openProgram } from "../plan/exec.ts";
+import { cloneStep, type Plan } from "../plan/step.ts";
+import { type BundleOptions, encodeBundle, OF_EXECUTION, type StepHint, type Variant } from "./bundle.ts";
+import { link } from "./image.ts";
+
+/** How a command is launched, beyond the namespaces. */
+export interface LaunchOptions
+  extends Pick<BundleOptions, "anyCommand" | "clearEnv" | "debug" | "name" | "origin" | "statusFd" | "timeoutMs"> {
+  /** What messages call options by. @default {as the library does} */
+  readonly wording?: Wording;
+  /** The path of an executable to be run in place of the command, opened before anything can hide it. */
+  readonly executable?: string;
+  /** Descriptors that the command has at 3, 4 and so on. */
+  readonly extra?: readonly number[];
+}
+
+/** How options are called by who reads the messages. */
+export interface Wording {
+  /** An option by its name. */
+  option(name: string): string;
+  /** A text that names options. */
+  hint(text: string): string;
+}
+
+const AS_IT_IS: Wording = { option: (name) => name, hint: (text) => text };
+
+const ALL = new Set(["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN"] as const);
+const ADMINISTRATOR: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: ALL };
+const ORDINARY: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: new Set() };
+
+/** Refusals that are told with more than the errno's own meaning, where `diagnose` knows any. */
+const DIAGNOSED = ["EPERM", "EACCES", "EINVAL", "ENOSPC", "EUSERS", "EAGAIN", "ENOMEM", "ERANGE", "E2BIG", "ENOENT"];
+
+/** Makes an executable. */
+export function compile(
+  settings: Settings,
+  program: CheckedProgram,
+  options: LaunchOptions,
+  architecture: Architecture,
+): Uint8Array<ArrayBuffer> {
+  const opened = options.executable === undefined ? undefined : openProgram(options.executable);
+  const place: Place = { ...program, extra: options.extra ?? [], callerCwd: { callerFolder: true } };
+  const hints = new Hints(options.wording ?? AS_IT_IS);
+  const variant = (caller: Caller): Variant => {
+    const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
+    return describe(plan, options.wording ?? AS_IT_IS, hints);
+  };
+  const administrators = variant(ADMINISTRATOR);
+  const bundle = encodeBundle(architecture, {
+    ...options,
+    init: settings.init !== undefined,
+    waitForAll: settings.init === "wait",
+    forward: settings.termChild,
+    graceMs: settings.termGraceMs,
+    opened: opened && administrators.plan.child.indexOf(opened),
+    command: [program.command, ...program.args],
+    argv0: program.argv0,
+    environment: [...program.environment].map(([name, value]) => `${name}=${value}`),
+  }, [administrators, settings.namespaces.size === 0 ? administrators : variant(ORDINARY)]);
+  return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), bundle);
+}
+
+/** The launcher as PID 1 for the library, which tells it by its command line what to run. */
+export function initImage(architecture: Architecture): Uint8Array<ArrayBuffer> {
+  const options: BundleOptions = { initOnly: true, init: true, graceMs: 0, command: [], environment: [], origin: "" };
+  return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), encodeBundle(architecture, options, undefined));
+}
+
+function describe(plan: Plan, wording: Wording, hints: Hints): Variant {
+  const steps = [cloneStep(plan), ...plan.parent, ...plan.child];
+  const texts = steps.map((step) => {
+    const reason = step.option === undefined ? "" : ` for ${step.option.split(", ").map(wording.option).join(", ")}`;
+    return { message: `Cannot ${step.what}${reason}`, call: describeCall(step) };
+  });
+  const stepHints = steps.flatMap(({ call, option }, text) =>
+    hints.of(call, option).map((hint) => ({ text, ...hint }))
+  );
+  const execution = hints.of("execve", undefined).map((hint) => ({ text: OF_EXECUTION, ...hint }));
+  return { plan, texts, hints: [...stepHints, ...execution] };
+}
+
+/** What is known of refusals, looked up once for all steps that are alike. */
+class Hints {
+  readonly #wording: Wording;
+  readonly #known = new Map<string, readonly Omit<StepHint, "text">[]>();
+
+  constructor(wording: Wording) {
+    this.#wording = wording;
+  }
+
+  of(call: string, option: string | undefined): readonly Omit<StepHint, "text">[] {
+    const key = `${call} ${option}`;
+    let found = this.#known.get(key);
+    if (found === undefined) this.#known.set(key, found = this.#find(call, option));
+    return found;
+  }
+
+  #find(call: string, option: string | undefined): readonly Omit<StepHint, "text">[] {
+    return DIAGNOSED.flatMap((code) => {
+      const hint = diagnose(call, option, code);
+      return hint === undefined ? [] : [{ errno: errnoNumber(code), hint: this.#wording.hint(hint) }];
+    });
+  }
+}
