@@ -29,16 +29,24 @@ pub fn main(program: Program, pipe: i32, flags: Flags) noreturn {
     linux.exit_group(if (ended.step != 0) @intCast(128 + ended.step) else @intCast(ended.errno));
 }
 
-/// For the library, which executes the launcher as PID 1. argv: a name, the pipe's number, "kill" or "wait", the command,
-/// and its argv.
+/// For the library, which executes the launcher as PID 1. argv: a name, the pipe's number, "kill" or "wait", the number
+/// of what is to be executed or "-" where it is to be found by its name, the command, and its argv.
 pub fn alone(argv: []const ?[*:0]const u8, envp: [*:null]const ?[*:0]const u8, given: Flags) noreturn {
     signals.blockAll();
     var flags = given;
     flags.wait_for_all = std.mem.span(argv[2].?)[0] == 'w';
-    const pipe = std.fmt.parseInt(i32, std.mem.span(argv[1].?), 10) catch linux.exit_group(127);
-    _ = linux.fcntl(pipe, linux.F.SETFD, linux.FD_CLOEXEC);
+    const pipe = descriptor(argv[1].?) orelse linux.exit_group(127);
+    const opened = descriptor(argv[3].?);
     // What is before the command's argv is not needed any more: `Program` wants one place there.
-    main(.{ .command = argv[3].?, .argv = @ptrCast(@constCast(argv[4..].ptr)), .envp = envp }, pipe, flags);
+    const program: Program = .{ .command = argv[4].?, .argv = @ptrCast(@constCast(argv[5..].ptr)), .envp = envp, .opened = opened };
+    main(program, pipe, flags);
+}
+
+/// A descriptor that the command is not to have.
+fn descriptor(text: [*:0]const u8) ?i32 {
+    const fd = std.fmt.parseInt(i32, std.mem.span(text), 10) catch return null;
+    _ = linux.fcntl(fd, linux.F.SETFD, linux.FD_CLOEXEC);
+    return fd;
 }
 
 const Start = struct { program: *const Program, errno: u32 = 0, child: i32 = 0 };

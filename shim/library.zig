@@ -159,7 +159,7 @@ fn wait(pidfd: i32, options: u32, out: *Status) callconv(.c) i32 {
     }
 }
 
-/// pipe2(2), close-on-exec, `ours` (0 to read, 1 to write) non-blocking. Both ends are above 2: a program whose own stdin
+/// pipe2(2), close-on-exec, `ours` (0 to read, 1 to write, 2 neither) non-blocking. Both ends are above 2: a program whose own stdin
 /// is closed would get 0 here, which the child cannot then put in its own place.
 fn pipe(ours: u32, out: *[2]i32) callconv(.c) i32 {
     var low: [2]i32 = undefined;
@@ -182,7 +182,7 @@ fn pipe(ours: u32, out: *[2]i32) callconv(.c) i32 {
         ends[index] = @intCast(moved);
     }
     const nonblocking: linux.O = .{ .NONBLOCK = true };
-    _ = linux.fcntl(ends[ours], linux.F.SETFL, @as(u32, @bitCast(nonblocking)));
+    if (ours < 2) _ = linux.fcntl(ends[ours], linux.F.SETFL, @as(u32, @bitCast(nonblocking)));
     out.* = ends;
     return 0;
 }

@@ -387,8 +387,8 @@ export class Library {
     return this.#opened ??= Deno.dlopen(this.#path, rareSymbols).symbols;
   }
 
-  /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write) does not block. */
-  pipe(ours: 0 | 1): readonly [read: number, write: number] {
+  /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write, 2 neither) does not block. */
+  pipe(ours: 0 | 1 | 2): readonly [read: number, write: number] {
     const ends = new Int32Array(2);
     this.#descriptor(this.#rare.ns_pipe(ours, ends), "a pipe");
     return [ends[0]!, ends[1]!];

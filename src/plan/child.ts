@@ -19,6 +19,7 @@ import {
   enterFolder,
   enterFolderAgain,
   execute,
+  executeInit,
   executeOpened,
   openProgram,
   type Program,
@@ -28,7 +29,7 @@ import { changeIds } from "./identity.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
-import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Stdio } from "./stdio.ts";
+import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Extra, type Stdio } from "./stdio.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
@@ -39,12 +40,23 @@ export interface ChildSettings extends Program, Place {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
   /** Whether the command is the path of an executable outside, to be opened before anything can hide it. */
   readonly fromOutside?: boolean;
+  /** The launcher that is to be PID 1, and the command its child. */
+  readonly init?: Init | undefined;
+}
+
+/** PID 1: see shim/init.zig. */
+export interface Init {
+  /** Descriptor of the launcher. */
+  readonly launcher: number;
+  /** Descriptor that it writes its reports to. */
+  readonly report: number;
+  readonly onMainExit: "kill" | "wait";
 }
 
 /** Where and as whom a child executes its program, and with what. */
 export interface Place {
   /** Descriptors of the parent that the child has at 3, 4 and so on. */
-  readonly extra?: readonly number[];
+  readonly extra?: readonly Extra[];
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
   /** The caller's folder, where it has one. */
@@ -133,7 +145,7 @@ export function planChild(settings: Settings, child: ChildSettings, caller: Call
 function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
   return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
     a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
-    a.fromOutside === b.fromOutside && isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
+    a.fromOutside === b.fromOutside && a.init?.report === b.init?.report && isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
 }
 
 function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -143,9 +155,28 @@ function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
 function planNewChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
   const opened = child.fromOutside === true ? openProgram(child.command) : undefined;
   const first = [...(opened === undefined ? [] : [opened]), ...connectStdio(child.stdio)];
+  if (child.init !== undefined) return planInit(settings, child, child.init, caller, { opened, first });
   const plan = planUpToProgram(settings, child, caller, first);
   const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];
   return { ...plan, child: [...plan.child, UNBLOCK_SIGNALS, ...program] };
+}
+
+/** All signals stay blocked: init waits for them, and none is lost on the way to it. */
+function planInit(
+  settings: Settings,
+  child: ChildSettings,
+  { launcher, report, onMainExit }: Init,
+  caller: Caller,
+  { opened, first }: { readonly opened: Step | undefined; readonly first: readonly Step[] },
+): Plan {
+  const given = child.extra ?? [];
+  const extra: readonly Extra[] = [...given, report, ...(opened === undefined ? [] : [opened])];
+  const plan = planUpToProgram(settings, { ...child, extra }, caller, first);
+  const reportFd = 3 + given.length;
+  const executable = opened === undefined ? "-" : String(reportFd + 1);
+  const argv0 = child.argv0 ?? child.command;
+  const args = [String(reportFd), onMainExit, executable, child.command, argv0, ...child.args];
+  return { ...plan, child: [...plan.child, executeInit(launcher, args, child.environment)] };
 }
 
 /**

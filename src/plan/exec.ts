@@ -109,6 +109,17 @@ export function executeOpened(program: Program, opened: Step): Step {
   };
 }
 
+/** Executes the launcher as PID 1: `args` are for shim/init.zig. */
+export function executeInit(launcher: number, args: readonly string[], environment: Uint8Array): Step {
+  const { envp } = environmentOf(environment);
+  return {
+    call: "execveat",
+    args: [launcher, "", { strings: ["init", ...args] }, envp, AT_EMPTY_PATH],
+    what: "execute init",
+    option: "init",
+  };
+}
+
 /** An environment as execve(2) takes it, and the folders of its PATH. */
 interface Environment {
   readonly envp: Strings;

@@ -46,14 +46,21 @@ const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
 /** Everybody may open it again: a pipe belongs to who made it, and the child may become somebody else. */
 const RW_ALL = { value: 0o666, name: "0666" };
 
+/** A descriptor of the parent's, or the step that opens one. */
+export type Extra = number | Step;
+
 /** Puts descriptors at 3, 4 and so on. They are first moved out of each other's way. */
-export function connectExtra(extra: readonly number[], changesIds: boolean): readonly Step[] {
+export function connectExtra(extra: readonly Extra[], changesIds: boolean): readonly Step[] {
   const what = "connect the channel";
-  const moved = extra.map((from): Step => ({ call: "fcntl", args: [from, F_DUPFD_CLOEXEC, 3 + extra.length], what }));
+  const moved = extra.map((from): Step => {
+    const fd = typeof from === "number" ? from : { resultOf: from };
+    return { call: "fcntl", args: [fd, F_DUPFD_CLOEXEC, 3 + extra.length], what };
+  });
   const steps = [...moved];
   for (const [index, step] of moved.entries()) {
     steps.push({ call: "dup3", args: [{ resultOf: step }, 3 + index, 0], what });
-    if (changesIds) steps.push({ call: "fchmod", args: [3 + index, RW_ALL], what });
+    const isPipe = typeof extra[index] === "number";
+    if (changesIds && isPipe) steps.push({ call: "fchmod", args: [3 + index, RW_ALL], what });
   }
   return steps;
 }

@@ -7,6 +7,7 @@
 import { signalName, signalNumber } from "../abi/signals.ts";
 import type { Ending, Spawned } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
+import type { InitReport } from "./init.ts";
 import { PipeReader, pipeSink, pipeStream, PipeWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
 
@@ -26,6 +27,8 @@ export interface ChildOptions {
   readonly signal: AbortSignal | undefined;
   /** Milliseconds from SIGTERM to SIGKILL. */
   readonly graceMs: number;
+  /** What PID 1 says, where it is ours. */
+  readonly report: InitReport | undefined;
 }
 
 /** A child's ending as Deno tells it: 128 + n stands for signal n. */
@@ -122,7 +125,7 @@ export class ChildProcess implements Deno.ChildProcess {
 
   /** Not for users: {@linkcode Command.spawn} makes children. */
   constructor({ pid, pidfd }: Spawned, options: ChildOptions) {
-    const { pipes, guard, signal, graceMs } = options;
+    const { pipes, guard, signal, graceMs, report } = options;
     this.pid = pid;
     this.#termination = new Termination(pidfd, graceMs);
     if (guard !== undefined) guard.child = this.#termination;
@@ -138,7 +141,7 @@ export class ChildProcess implements Deno.ChildProcess {
       this.#termination.end();
       signal?.removeEventListener("abort", abort);
       guard?.release();
-      return commandStatus(ending);
+      return commandStatus(report?.ending(ending) ?? ending);
     });
   }
 

@@ -12,7 +12,9 @@ import { reactor } from "../machine/reactor.ts";
 import { checkNames, type Settings } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
+import { execute } from "../plan/exec.ts";
 import type { Stdio } from "../plan/stdio.ts";
+import { InitReport, launcherFd } from "./init.ts";
 import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
 import { collectSync } from "./streams.ts";
 import { Guard } from "./termination.ts";
@@ -98,8 +100,7 @@ export class Command implements Deno.Command {
    */
   outputSync(): Deno.CommandOutput {
     refusePipedStdin(this.#options);
-    const { spawned, pipes } = this.#start(OUTPUT_STDIO);
-    const { ending, stdout, stderr } = waitSync(spawned, pipes);
+    const { ending, stdout, stderr } = waitSync(this.#start(OUTPUT_STDIO));
     return commandOutput(commandStatus(ending), stdout, stderr);
   }
 
@@ -125,8 +126,8 @@ export class Command implements Deno.Command {
       const isPiped = STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped");
       reactor.open(isPiped || this.#more.extra !== undefined);
       if (termChild) guard = new Guard();
-      const { spawned, pipes } = this.#start(defaults);
-      return new ChildProcess(spawned, { pipes, guard, signal, graceMs });
+      const { spawned, pipes, report } = this.#start(defaults);
+      return new ChildProcess(spawned, { pipes, guard, signal, graceMs, report });
     } catch (error) {
       guard?.release();
       reactor.closeIfIdle();
@@ -135,7 +136,7 @@ export class Command implements Deno.Command {
   }
 
   /** Clones the child. Of its pipes, this process then holds its own ends only. */
-  #start(defaults: StdioOptions): { spawned: Spawned; pipes: Pipes } {
+  #start(defaults: StdioOptions): Started {
     const shim = library();
     const { caller, environment } = shim.context();
     const { program, stdio } = checkOptions(this.#command, this.#options, defaults, environment);
@@ -149,14 +150,19 @@ export class Command implements Deno.Command {
         theirs[fd] = fd === 0 ? read : write;
       }
       const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
-      const plan = planChild(
-        this.#settings,
-        { ...program, stdio: [stdin, stdout, stderr], ...this.#more },
-        caller,
-      );
+      const { init: onMainExit } = this.#settings;
+      const reports = onMainExit === undefined ? undefined : shim.pipe(2);
+      if (reports !== undefined) {
+        ours.push(reports[0]);
+        theirs.push(reports[1]);
+      }
+      const init = onMainExit && { launcher: launcherFd(), report: reports![1], onMainExit };
+      const child: ChildSettings = { ...program, stdio: [stdin, stdout, stderr], ...this.#more, init };
+      const plan = planChild(this.#settings, child, caller);
       const spawned = shim.spawn(plan, this.#trace());
       if ("step" in spawned) throw refusal(spawned, program);
-      return { spawned, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
+      const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
+      return { spawned, report, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
     } catch (error) {
       for (const fd of ours) if (fd !== undefined) shim.close(fd);
       throw error;
@@ -166,15 +172,32 @@ export class Command implements Deno.Command {
   }
 }
 
+/** A child that runs, and what this process holds of it. */
+interface Started {
+  readonly spawned: Spawned;
+  readonly pipes: Pipes;
+  readonly report: InitReport | undefined;
+}
+
+/** Waits until init has executed the command. */
+function startedByInit(report: InitReport, { pidfd }: Spawned, child: ChildSettings): InitReport {
+  const errno = report.started();
+  if (errno === 0) return report;
+  library().wait(pidfd);
+  library().close(pidfd);
+  const step = execute(child).at(-1)!;
+  throw refusal({ step: { ...step, call: "execve" }, errno, section: [step], results: [-errno] }, child);
+}
+
 /** Waits in this thread for the child's end and for that of its output. */
 function waitSync(
-  { pidfd }: Spawned,
-  pipes: Pipes,
+  { spawned: { pidfd }, pipes, report }: Started,
 ): { ending: Ending; stdout: Uint8Array<ArrayBuffer> | undefined; stderr: Uint8Array<ArrayBuffer> | undefined } {
   const shim = library();
   try {
     const [stdout, stderr] = collectSync([pipes.stdout, pipes.stderr]);
-    return { ending: shim.wait(pidfd), stdout, stderr };
+    const ending = shim.wait(pidfd);
+    return { ending: report?.ending(ending) ?? ending, stdout, stderr };
   } finally {
     shim.close(pidfd);
   }
