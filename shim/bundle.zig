@@ -37,6 +37,9 @@ pub const Variant = extern struct {
     texts: Range,
     /// `Hint`s.
     hints: Range,
+    /// The child's step that has opened what is to be executed, or `plan_zig.nowhere`.
+    opened: u32,
+    reserved: u32,
 };
 
 /// Offsets of strings that end with a NUL.
@@ -74,8 +77,7 @@ pub const Bundle = extern struct {
     timeout_ms: u64,
     /// Where JSON lines are written, or -1.
     status_fd: i32,
-    /// The child's step that has opened what is to be executed, or `plan_zig.nowhere`.
-    opened: u32,
+    reserved: u32,
     /// What messages begin with; nothing where it is the name that the launcher was called by.
     name: Range,
     /// The command and its arguments, each with a NUL.
@@ -126,8 +128,8 @@ pub const Bundle = extern struct {
 };
 
 comptime {
-    assert(@sizeOf(Bundle) == 136);
-    assert(@sizeOf(Variant) == 24);
+    assert(@sizeOf(Bundle) == 152);
+    assert(@sizeOf(Variant) == 32);
     assert(@sizeOf(Hint) == 12);
 }
 
@@ -190,7 +192,7 @@ test "open() refuses what is no whole bundle" {
         try testing.expectError(error.Altered, open(&buffer, 62));
         buffer[at] ^= 0x10;
     }
-    bundle.command = .{ .at = 140, .size = 5 };
+    bundle.command = .{ .at = 156, .size = 5 };
     bundle.checksum = checksum(&buffer);
     try testing.expectError(error.Altered, open(&buffer, 62));
 }

@@ -179,7 +179,7 @@ fn start(job: Run) noreturn {
     }
     if (plan.words() != null) job.shared.watch.end();
     output.started(bundle.status_fd, supervisor.child, supervisor.is_first);
-    supervisor.letGoOfStdio(ends[0]);
+    supervisor.letGo(ends[0]);
     const ending = supervisor.untilItEnds();
     // What PID 1 has said of the command: its own exit code cannot tell a signal.
     var told: Report = .nothing;
@@ -216,7 +216,8 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
         linux.exit_group(exit_failed);
     }
     var program = job.program;
-    if (bundle.opened != plan_zig.nowhere) program.opened = @intCast(results[bundle.opened]);
+    const opened = bundle.variants[job.variant].opened;
+    if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
     supervisor.restoreSignals();
     const errno = program.execute();

@@ -60,12 +60,22 @@ pub const Supervisor = struct {
         signals.unblockAll();
     }
 
-    /// Who reads what the command writes must see the end of it when the command closes it.
-    pub fn letGoOfStdio(supervisor: *const Supervisor, pipe: i32) void {
-        for (0..3) |fd| {
-            const number: i32 = @intCast(fd);
-            if (number != pipe and number != supervisor.status_fd) _ = linux.close(number);
+    /// Who reads what the command writes must see the end of it when the command closes it, so nothing is held that the
+    /// command may have, too.
+    pub fn letGo(supervisor: *const Supervisor, pipe: i32) void {
+        var needed = [_]i32{ pipe, supervisor.status_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
+        std.sort.insertion(i32, &needed, {}, std.sort.asc(i32));
+        var from: u32 = 0;
+        for (needed) |fd| {
+            if (fd < from) continue;
+            if (fd > from) closeRange(from, @intCast(fd - 1));
+            from = @intCast(fd + 1);
         }
+        closeRange(from, std.math.maxInt(u32));
+    }
+
+    fn closeRange(first: u32, last: u32) void {
+        _ = linux.syscall3(.close_range, first, last, 0);
     }
 
     /// Takes the status of a child that has failed, or was killed.

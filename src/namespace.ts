@@ -74,7 +74,7 @@ export class Namespace {
    * does from then on, synchronously or not, in Workers and in commands that it starts, is inside. The current folder stays.
    *
    * It takes CAP_SYS_ADMIN, and can be done for mounts, /tmp, network, IPC, semaphores, names and cgroups. A process that
-   * runs already cannot enter a pid, user or time namespace: {@linkcode command} is for those. After one with mounts,
+   * runs already cannot enter a pid, user or time namespace: {@linkcode reexec} and {@linkcode command} are for those. After one with mounts,
    * `Deno.chdir()` changes the folder of the calling thread alone, so give absolute paths to what is asynchronous.
    *
    * @throws {TypeError} When a running process cannot enter what was asked for.
@@ -91,6 +91,31 @@ export class Namespace {
    */
   setup(): void {
     setup(this.#settings, Namespace.debug ? trace : undefined);
+  }
+
+  /**
+   * Starts this program over in namespaces of its own, whichever they are. Outside, the call does not return: this
+   * process becomes a small supervisor (same process id, same stdin, stdout and stderr), and Deno runs the program again
+   * as its child, with the same arguments, permissions and environment. There, the call returns at once. So it is to be
+   * the first thing that a program does.
+   *
+   * The supervisor hands signals on, and ends as the program does: with its exit code, or 128 + n after signal n. When it
+   * is killed, the program is.
+   *
+   * @throws {Deno.errors.NotSupported} In a Worker, with a debugger attached, or where the program came from stdin.
+   * @throws {NamespaceError} When the kernel refuses a step; then this process goes on as it was.
+   *
+   * @example A program that is root and alone, whoever starts it
+   * ```ts no-eval
+   * import { Namespace } from "@sys-linux/namespace";
+   *
+   * await new Namespace({ privateUser: true, privatePid: true, privateTmp: true }).reexec();
+   * console.log(Deno.uid(), Deno.pid, [...Deno.readDirSync("/tmp")]);
+   * ```
+   */
+  async reexec(): Promise<void> {
+    const { reexec } = await import("./code/reexec.ts");
+    reexec(this.#settings, debugTrace);
   }
 
   /**

@@ -25,6 +25,7 @@ const NUMBERS = {
   futex: [202, 98],
   gettid: [186, 178],
   ioctl: [16, 29],
+  lseek: [8, 62],
   memfd_create: [319, 279],
   mount: [165, 40],
   openat: [257, 56],

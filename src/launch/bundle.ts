@@ -8,7 +8,7 @@
 import { errnoTable } from "../abi/errno.ts";
 import { type Architecture, elfMachine } from "../abi/syscalls.ts";
 import { encode } from "../plan/encode.ts";
-import type { Plan } from "../plan/step.ts";
+import type { Plan, Step } from "../plan/step.ts";
 
 /** What is said when a step fails. */
 export interface StepText {
@@ -35,6 +35,8 @@ export interface Variant {
   /** Of clone(2), of the parent's steps, and of the child's. */
   readonly texts: readonly StepText[];
   readonly hints: readonly StepHint[];
+  /** The child's step whose result is to be executed. */
+  readonly opened: Step | undefined;
 }
 
 /** Bits of `Flags` in shim/bundle.zig. */
@@ -48,8 +50,6 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
   readonly timeoutMs?: number | undefined;
   /** Where JSON lines about the command are written. */
   readonly statusFd?: number | undefined;
-  /** The child's step whose result is to be executed. */
-  readonly opened?: number | undefined;
   /** What messages begin with; the name that the launcher is called by where it is not given. */
   readonly name?: string | undefined;
   /** The command and its arguments. */
@@ -63,9 +63,9 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
 
 const MAGIC = 0x4c42534e;
 const VERSION = 1;
-const HEADER_SIZE = 136;
+const HEADER_SIZE = 152;
 const CHECKSUM_AT = 12;
-const ORIGIN_AT = 128;
+const ORIGIN_AT = 144;
 const NOWHERE = 0xffff_ffff;
 
 const utf8 = new TextEncoder();
@@ -147,7 +147,7 @@ export function encodeBundle(
     if (places === undefined) known.set(variant, places = encodeVariant(area, architecture, variant));
     ranges.push(...places);
   }
-  if (variants === undefined) ranges.push(...new Array(12).fill(0));
+  if (variants === undefined) ranges.push(...new Array(16).fill(0));
   bytes(utf8.encode(variants === undefined ? "" : errnoTable()));
   bytes(utf8.encode(options.origin));
 
@@ -161,19 +161,19 @@ export function encodeBundle(
   view.setUint32(20, options.graceMs, true);
   view.setBigUint64(24, BigInt(Math.ceil(options.timeoutMs ?? 0)), true);
   view.setInt32(32, options.statusFd ?? -1, true);
-  view.setUint32(36, options.opened ?? NOWHERE, true);
   for (const [index, value] of ranges.entries()) view.setUint32(40 + index * 4, value, true);
   view.setUint32(CHECKSUM_AT, checksum(all), true);
   return all;
 }
 
-/** The six words of a `Variant`. */
-function encodeVariant(area: Area, architecture: Architecture, { plan, texts, hints }: Variant): number[] {
+/** The words of a `Variant`. */
+function encodeVariant(area: Area, architecture: Architecture, { plan, texts, hints, opened }: Variant): number[] {
   const encoded = encode(plan, architecture);
   const words = (values: readonly number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
   const textWords = words(texts.flatMap(({ message, call }) => [area.string(message), area.string(call)]));
   const hintWords = words(hints.flatMap(({ text, errno, hint }) => [text, errno, area.string(hint)]));
-  return [encoded, textWords, hintWords].flatMap((bytes) => [area.bytes(bytes), bytes.length]);
+  const ranges = [encoded, textWords, hintWords].flatMap((bytes) => [area.bytes(bytes), bytes.length]);
+  return [...ranges, opened === undefined ? NOWHERE : plan.child.indexOf(opened), 0];
 }
 
 /** As `checksum` in shim/bundle.zig. */

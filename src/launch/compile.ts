@@ -13,7 +13,7 @@ import type { Settings } from "../options.ts";
 import { ANYBODY, type Caller } from "../plan/caller.ts";
 import { type Place, planUpToProgram } from "../plan/child.ts";
 import { describeCall } from "../plan/describe.ts";
-import { openProgram } from "../plan/exec.ts";
+import { keepOpen } from "../plan/stdio.ts";
 import { cloneStep, type Plan } from "../plan/step.ts";
 import { type BundleOptions, encodeBundle, OF_EXECUTION, type StepHint, type Variant } from "./bundle.ts";
 import { link } from "./image.ts";
@@ -23,8 +23,8 @@ export interface LaunchOptions
   extends Pick<BundleOptions, "anyCommand" | "clearEnv" | "debug" | "name" | "origin" | "statusFd" | "timeoutMs"> {
   /** What messages call options by. @default {as the library does} */
   readonly wording?: Wording;
-  /** The path of an executable to be run in place of the command, opened before anything can hide it. */
-  readonly executable?: string;
+  /** A descriptor of an executable to be run in place of the command. The launcher inherits it. */
+  readonly executable?: number;
   /** Descriptors that the command has at 3, 4 and so on. */
   readonly extra?: readonly number[];
 }
@@ -53,12 +53,14 @@ export function compile(
   options: LaunchOptions,
   architecture: Architecture,
 ): Uint8Array<ArrayBuffer> {
-  const opened = options.executable === undefined ? undefined : openProgram(options.executable);
+  const opened = options.executable === undefined
+    ? undefined
+    : keepOpen(options.executable, options.extra?.length ?? 0);
   const place: Place = { ...program, extra: options.extra ?? [], callerCwd: { callerFolder: true } };
   const hints = new Hints(options.wording ?? AS_IT_IS);
   const variant = (caller: Caller): Variant => {
     const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
-    return describe(plan, options.wording ?? AS_IT_IS, hints);
+    return { ...describe(plan, options.wording ?? AS_IT_IS, hints), opened };
   };
   const administrators = variant(ADMINISTRATOR);
   const bundle = encodeBundle(architecture, {
@@ -67,7 +69,6 @@ export function compile(
     waitForAll: settings.init === "wait",
     forward: settings.termChild,
     graceMs: settings.termGraceMs,
-    opened: opened && administrators.plan.child.indexOf(opened),
     command: [program.command, ...program.args],
     argv0: program.argv0,
     environment: [...program.environment].map(([name, value]) => `${name}=${value}`),
@@ -81,7 +82,7 @@ export function initImage(architecture: Architecture): Uint8Array<ArrayBuffer> {
   return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), encodeBundle(architecture, options, undefined));
 }
 
-function describe(plan: Plan, wording: Wording, hints: Hints): Variant {
+function describe(plan: Plan, wording: Wording, hints: Hints): Omit<Variant, "opened"> {
   const steps = [cloneStep(plan), ...plan.parent, ...plan.child];
   const texts = steps.map((step) => {
     const reason = step.option === undefined ? "" : ` for ${step.option.split(", ").map(wording.option).join(", ")}`;

@@ -29,7 +29,7 @@ import { changeIds } from "./identity.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
-import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Extra, type Stdio } from "./stdio.ts";
+import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Extra, keepOpen, type Stdio } from "./stdio.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
@@ -145,7 +145,8 @@ export function planChild(settings: Settings, child: ChildSettings, caller: Call
 function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
   return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
     a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
-    a.fromOutside === b.fromOutside && a.init?.report === b.init?.report && isSameList(a.args, b.args) && isSameList(a.extra ?? [], b.extra ?? []);
+    a.fromOutside === b.fromOutside && a.init?.report === b.init?.report && isSameList(a.args, b.args) &&
+    isSameList(a.extra ?? [], b.extra ?? []);
 }
 
 function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -153,8 +154,9 @@ function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
 }
 
 function planNewChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
-  const opened = child.fromOutside === true ? openProgram(child.command) : undefined;
-  const first = [...(opened === undefined ? [] : [opened]), ...connectStdio(child.stdio)];
+  const open = child.fromOutside === true ? openProgram(child.command) : undefined;
+  const opened = open && keepOpen(open, (child.extra?.length ?? 0) + 2); // Init has two more.
+  const first = [...(open === undefined ? [] : [open, opened!]), ...connectStdio(child.stdio)];
   if (child.init !== undefined) return planInit(settings, child, child.init, caller, { opened, first });
   const plan = planUpToProgram(settings, child, caller, first);
   const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];

@@ -29,7 +29,8 @@ const REFUSED: readonly (readonly [NamespaceKind, string])[] = [
 
 const NAMES: ReadonlyMap<number, string> = new Map(KINDS.map(([, , flag, name]) => [flag, name]));
 
-const INSTEAD = "Use command(), whose child is inside from its start";
+const INSTEAD =
+  "Use reexec(), by which this program starts over inside, or command(), whose child is inside from its start";
 
 const OPEN_FOLDER: Step = { call: "openat", args: [AT_FDCWD, ".", O_CLOEXEC_PATH], what: "open the current folder" };
 

@@ -65,6 +65,12 @@ export function connectExtra(extra: readonly Extra[], changesIds: boolean): read
   return steps;
 }
 
+/** A descriptor to be executed, out of the way of what the child has at 3 and so on. */
+export function keepOpen(from: Extra, extraCount: number): Step {
+  const fd = typeof from === "number" ? from : { resultOf: from };
+  return { call: "fcntl", args: [fd, F_DUPFD_CLOEXEC, 3 + extraCount], what: "keep the executable open" };
+}
+
 const CLOSE_RANGE_CLOEXEC = { value: 4, name: "CLOSE_RANGE_CLOEXEC" };
 const LAST = { value: 0xffff_ffff, name: "~0U" };
 

@@ -1,0 +1,158 @@
+/**
+ * This program starts over inside: its process becomes the launcher, and that starts Deno again.
+ *
+ * @module
+ */
+
+import { errnoNumber } from "../abi/errno.ts";
+import { stepError } from "../errors.ts";
+import { compile } from "../launch/compile.ts";
+import { become } from "../machine/become.ts";
+import { library } from "../machine/library.ts";
+import type { Settings } from "../options.ts";
+import { AT_FDCWD, O_CLOEXEC_RDONLY } from "../plan/files.ts";
+import type { Step } from "../plan/step.ts";
+import { Command, type Trace } from "../process/command.ts";
+
+/**
+ * Says which descriptor holds what this program has entered already. Only the descriptor is believed: who inherits the
+ * variable from this program has no such descriptor.
+ */
+const VARIABLE = "SYS_LINUX_NAMESPACE_INSIDE";
+/** It begins what is in there. */
+const MARK = "sys-linux-namespace inside\n";
+/** The first after stdin, stdout and stderr. */
+const MARK_FD = 3;
+
+const EBADF = errnoNumber("EBADF");
+const O_PATH = { value: 0o10000000, name: "O_PATH" };
+const F_ADD_SEALS = { value: 1033, name: "F_ADD_SEALS" };
+const F_GET_SEALS = { value: 1034, name: "F_GET_SEALS" };
+const EVERY_SEAL = { value: 0xf, name: "F_SEAL_SEAL|F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_WRITE" };
+const MFD_ALLOW_SEALING = { value: 2, name: "MFD_ALLOW_SEALING" };
+const F_SETFD = { value: 2, name: "F_SETFD" };
+const FD_CLOEXEC = { value: 1, name: "FD_CLOEXEC" };
+const SEEK_SET = { value: 0, name: "SEEK_SET" };
+
+/**
+ * Starts this program over in namespaces, or returns where it has been.
+ *
+ * @throws {Deno.errors.NotSupported} When this program cannot be started over.
+ * @throws {NamespaceError} When the kernel refuses a step.
+ */
+export function reexec(settings: Settings, trace: () => Trace | undefined): void {
+  const entered = enteredSettings();
+  const own = JSON.stringify(settings, (_, value) => value instanceof Map ? [...value] : value);
+  if (entered.includes(own)) return;
+  const argv = commandLine();
+  refuse(argv);
+  // What the kernel refuses must be thrown here, while there is somebody to catch it.
+  new Command(
+    settings,
+    "/proc/self/exe",
+    { args: ["--version"], stdin: "null", stdout: "null", stderr: "null" },
+    trace,
+    { fromOutside: true },
+  ).outputSync();
+
+  const [deno] = execute({ call: "openat", args: [AT_FDCWD, "/proc/self/exe", O_PATH], what: "open Deno" });
+  const image = compile(
+    settings,
+    {
+      command: argv[0]!,
+      args: argv.slice(1),
+      argv0: undefined,
+      environment: new Map([[VARIABLE, String(MARK_FD)]]),
+      cwd: undefined,
+      uid: undefined,
+      gid: undefined,
+    },
+    { executable: deno!, extra: [mark([...entered, own])], name: "reexec()", origin: "" },
+    Deno.build.arch,
+  );
+  become(image, ["deno"]);
+}
+
+function refuse(argv: readonly string[]): void {
+  const reason = refusal(argv);
+  if (reason !== undefined) throw new Deno.errors.NotSupported(`Cannot start this program over: ${reason}`);
+}
+
+function refusal(argv: readonly string[]): string | undefined {
+  if ("WorkerGlobalScope" in globalThis) return "it is a Worker that asks, and the whole process would be replaced";
+  if (argv.some((argument) => /^--inspect(-brk|-wait)?(=|$)/.test(argument))) {
+    return "a debugger is attached, and would lose it; run it without --inspect";
+  }
+  if (Deno.mainModule.endsWith("/$deno$stdin.mts")) {
+    return "it was read from stdin, which is used up; put it into a file";
+  }
+  return undefined;
+}
+
+/** Runs steps in this thread. */
+function execute(...steps: readonly Step[]): readonly (number | undefined)[] {
+  const outcome = library().execute(steps);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+  return outcome.results;
+}
+
+/** How this process was started: no permission of Deno's is needed to see that. */
+function commandLine(): readonly string[] {
+  const path = "/proc/self/cmdline";
+  const [fd] = execute({ call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_RDONLY], what: `open ${path}` });
+  try {
+    return new TextDecoder().decode(readAll(fd!)).split("\0").slice(0, -1);
+  } finally {
+    library().close(fd!);
+  }
+}
+
+function readAll(fd: number): Uint8Array {
+  const parts: Uint8Array[] = [];
+  while (true) {
+    const buffer = new Uint8Array(65536);
+    const count = library().read(fd, buffer);
+    if (count <= 0) break;
+    parts.push(buffer.subarray(0, count));
+  }
+  const all = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** Memory that nobody can change any more, open across execve(2), which says what was entered. */
+function mark(entered: readonly string[]): number {
+  const bytes = new TextEncoder().encode(MARK + JSON.stringify(entered));
+  const what = "remember what this program has entered";
+  const create: Step = { call: "memfd_create", args: ["sys-linux-namespace", MFD_ALLOW_SEALING], what };
+  const fd = { resultOf: create };
+  const [created] = execute(
+    create,
+    { call: "write", args: [fd, { bytes, name: "<entered>" }, bytes.length], what },
+    { call: "fcntl", args: [fd, F_ADD_SEALS, EVERY_SEAL], what },
+  );
+  return created!;
+}
+
+/** What {@linkcode mark} has been told before this program was started over. */
+function enteredSettings(): readonly string[] {
+  const { environment } = library().context();
+  if (!`\0${new TextDecoder().decode(environment)}`.includes(`\0${VARIABLE}=${MARK_FD}\0`)) return [];
+  const what = "look at what this program has entered";
+  const outcome = library().execute([
+    { call: "fcntl", args: [MARK_FD, F_GET_SEALS], what },
+    { call: "lseek", args: [MARK_FD, 0, SEEK_SET], what },
+    { call: "fcntl", args: [MARK_FD, F_SETFD, FD_CLOEXEC], what }, // What this program starts has not called reexec().
+  ]);
+  if ("step" in outcome) {
+    if (outcome.errno === EBADF || outcome.step.call === "fcntl") return []; // It is another program's variable.
+    throw stepError(outcome.step, outcome.errno);
+  }
+  if (outcome.results[0] !== EVERY_SEAL.value) return [];
+  const text = new TextDecoder().decode(readAll(MARK_FD));
+  return text.startsWith(MARK) ? JSON.parse(text.slice(MARK.length)) : [];
+}
