@@ -13,6 +13,7 @@
 
 export { type CodeOptions, CodeProcess } from "./src/code/code_process.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
+export type { BuildOptions } from "./src/launch/build.ts";
 export { RunError } from "./src/code/run_error.ts";
 export type { AnyFunction } from "./src/code/source.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";

@@ -6,6 +6,7 @@
 
 import { type CodeOptions, type CodeProcess, spawnCode } from "./code/code_process.ts";
 import type { AnyFunction } from "./code/source.ts";
+import type { BuildOptions } from "./launch/build.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import { Command, type CommandOptions, type Trace } from "./process/command.ts";
 import { setup } from "./process/setup.ts";
@@ -34,6 +35,7 @@ export class Namespace {
   /** Says on stderr which system calls are made for each command, and what they return. @default {false} */
   static debug = false;
 
+  readonly #options: NamespaceOptions;
   readonly #settings: Settings;
 
   /**
@@ -45,6 +47,7 @@ export class Namespace {
    */
   constructor(options: NamespaceOptions = {}) {
     this.#settings = validate(options);
+    this.#options = options;
   }
 
   /**
@@ -91,6 +94,32 @@ export class Namespace {
    */
   setup(): void {
     setup(this.#settings, Namespace.debug ? trace : undefined);
+  }
+
+  /**
+   * Builds an executable that runs a command in such namespaces, by itself: it needs neither Deno nor libc, nor anything
+   * else. Who it runs as, where, and with which environment is decided when it is run.
+   *
+   * To write it to a file takes `--allow-write`; to build it takes no permission, and any system will do.
+   *
+   * @param command A path, or a name to be looked for in PATH, inside, when it is run.
+   * @param options As for {@linkcode command}, and where to write it to.
+   * @returns The executable's bytes.
+   * @throws {TypeError} When an option is wrong.
+   *
+   * @example A shell without network, for another architecture
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = new Namespace({ privateNet: true, privatePid: true, hostname: "box" });
+   * const image = await ns.build("sh", { arch: "aarch64" });
+   * assertEquals(new TextDecoder().decode(image.subarray(1, 4)), "ELF");
+   * ```
+   */
+  async build(command: string | URL, options: BuildOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    const { build } = await import("./launch/build.ts");
+    return await build(this.#options, command, options);
   }
 
   /**

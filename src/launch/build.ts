@@ -1,0 +1,121 @@
+/**
+ * Stand-alone executables: a command in its namespaces, without Deno.
+ *
+ * @module
+ */
+
+import type { Architecture } from "../abi/syscalls.ts";
+import { checkProgram, type CommandOptions } from "../command_options.ts";
+import { checkNames, type NamespaceOptions, validate } from "../options.ts";
+import { bundleIn } from "./image.ts";
+import { originOf } from "./bundle.ts";
+import { compile, type Wording } from "./compile.ts";
+
+/** Options of `Namespace.build()`. What they share with Deno.Command has the same meaning. */
+export interface BuildOptions
+  extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid"> {
+  /** Where the executable is written, as its owner's, with mode 0755. @default {nowhere: its bytes are returned only} */
+  output?: string | URL | undefined;
+  /** The architecture that it is for. @default {this one} */
+  arch?: Architecture | undefined;
+  /**
+   * Whether arguments at run time replace the command with its arguments. Otherwise they are appended to them.
+   *
+   * @default {false}
+   */
+  anyCommand?: boolean | undefined;
+  /** Milliseconds that the command may take; then it gets SIGTERM, and SIGKILL. @default {without end} */
+  timeoutMs?: number | undefined;
+}
+
+const OPTION_NAMES = [
+  "args",
+  "argv0",
+  "clearEnv",
+  "cwd",
+  "env",
+  "gid",
+  "uid",
+  "output",
+  "arch",
+  "anyCommand",
+  "timeoutMs",
+] as const satisfies readonly (keyof BuildOptions)[];
+
+const ARCHITECTURES: readonly Architecture[] = ["x86_64", "aarch64"];
+const TIMEOUT_MAX = Number.MAX_SAFE_INTEGER;
+
+/** What an executable was built from. */
+export interface Origin {
+  readonly namespace: NamespaceOptions;
+  readonly command: string;
+  readonly options: Omit<BuildOptions, "output">;
+}
+
+/**
+ * Builds an executable.
+ *
+ * @throws {TypeError} When an option is wrong.
+ */
+export async function build(
+  namespace: NamespaceOptions,
+  command: string | URL,
+  options: BuildOptions,
+  wording?: Wording,
+): Promise<Uint8Array<ArrayBuffer>> {
+  checkNames(options, OPTION_NAMES, "");
+  const { output, arch = Deno.build.arch as Architecture, anyCommand = false, clearEnv = false, timeoutMs } = options;
+  if (!ARCHITECTURES.includes(arch)) {
+    throw new TypeError(`Option "arch" must be one of "x86_64", "aarch64": got ${Deno.inspect(arch)}`);
+  }
+  if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= TIMEOUT_MAX)) {
+    throw new RangeError(`Option "timeoutMs" must be a number of milliseconds above 0: got ${Deno.inspect(timeoutMs)}`);
+  }
+  const program = checkProgram(command, options);
+  const { command: path, cwd, environment, ...rest } = program;
+  const origin: Origin = {
+    namespace,
+    command: path,
+    options: {
+      ...rest,
+      args: [...rest.args],
+      ...(cwd === undefined ? {} : { cwd }),
+      env: Object.fromEntries(environment),
+      clearEnv,
+      anyCommand,
+      arch,
+      timeoutMs,
+    } as Origin["options"],
+  };
+  const image = compile(validate(namespace), program, {
+    anyCommand,
+    clearEnv,
+    timeoutMs,
+    origin: JSON.stringify(origin),
+    ...(wording === undefined ? {} : { wording }),
+  }, arch);
+  if (output !== undefined) await write(output, image);
+  return image;
+}
+
+/** What is there already is replaced as a whole, even while it is being executed. */
+async function write(output: string | URL, image: Uint8Array): Promise<void> {
+  const path = output instanceof URL ? decodeURIComponent(output.pathname) : output;
+  const temporary = `${path}.${crypto.randomUUID()}`;
+  try {
+    await Deno.writeFile(temporary, image, { mode: 0o755, createNew: true });
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * What an executable was built from.
+ *
+ * @throws {TypeError} When it was not built here, or is not whole.
+ */
+export function inspect(image: Uint8Array<ArrayBuffer>): Origin {
+  return JSON.parse(originOf(bundleIn(image)));
+}
