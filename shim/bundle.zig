@@ -10,6 +10,9 @@ const plan_zig = @import("plan.zig");
 pub const magic: u32 = 0x4c42_534e; // "NSBL", read as little-endian
 pub const version: u16 = 1;
 
+/// The last bytes of a bundle: beyond the end of a file that was cut in its last page the kernel gives zeros.
+pub const end_mark = [_]u8{ 0xff, 'E', 'N', 'D' };
+
 /// Bytes of a bundle, from its start.
 pub const Range = extern struct { at: u32, size: u32 };
 
@@ -115,7 +118,7 @@ pub const Bundle = extern struct {
 
     pub fn string(bundle: *const Bundle, at: u32) [:0]const u8 {
         if (at == 0 or at >= bundle.size) return "";
-        // The last byte of a bundle is a NUL.
+        // What is before the end mark is a NUL.
         return std.mem.span(@as([*:0]const u8, @ptrCast(@as([*]const u8, @ptrCast(bundle)) + at)));
     }
 
@@ -144,8 +147,9 @@ pub fn open(given: []align(8) const u8, architecture: u16) Error!*const Bundle {
     if (bundle.architecture != architecture) return error.WrongArchitecture;
     if (bundle.size != given.len or bundle.size % 4 != 0) return error.Truncated;
     if (bundle.checksum != checksum(given)) return error.Altered;
+    if (!std.mem.endsWith(u8, given, &end_mark)) return error.Truncated;
     // From here on it is what was written, by whoever that was: what follows is against mistakes of ours.
-    if (given[given.len - 1] != 0) return error.Altered;
+    if (given[given.len - end_mark.len - 1] != 0) return error.Altered;
     inline for (.{ "name", "command", "argv0", "environment", "errnos", "origin" }) |field| try check(@field(bundle, field), given.len);
     for (bundle.variants) |variant| {
         inline for (.{ "plan", "texts", "hints" }) |field| {
@@ -185,6 +189,9 @@ test "open() refuses what is no whole bundle" {
     try testing.expectError(error.Truncated, open(&buffer, 62));
     bundle.size = buffer.len;
     try testing.expectError(error.Altered, open(&buffer, 62));
+    bundle.checksum = checksum(&buffer);
+    try testing.expectError(error.Truncated, open(&buffer, 62));
+    buffer[buffer.len - end_mark.len ..].* = end_mark;
     bundle.checksum = checksum(&buffer);
     _ = try open(&buffer, 62);
     for (@offsetOf(Bundle, "flags")..buffer.len) |at| {

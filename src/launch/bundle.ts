@@ -66,6 +66,8 @@ const VERSION = 1;
 const HEADER_SIZE = 152;
 const CHECKSUM_AT = 12;
 const ORIGIN_AT = 144;
+/** `end_mark` of shim/bundle.zig: a file that was cut shows zeros in its place. */
+const END_MARK = Uint8Array.from([0xff, 0x45, 0x4e, 0x44]);
 const NOWHERE = 0xffff_ffff;
 
 const utf8 = new TextEncoder();
@@ -105,10 +107,12 @@ class Area {
     if (rest !== 0) this.#append(new Uint8Array(multiple - rest));
   }
 
-  /** All of it behind room for the header; its last byte is a NUL. */
+  /** All of it behind room for the header. What is before the end mark is a NUL. */
   finish(): Uint8Array<ArrayBuffer> {
     this.#append(new Uint8Array(1));
     this.#pad(8);
+    this.#append(new Uint8Array(8 - END_MARK.length));
+    this.#append(END_MARK);
     const all = new Uint8Array(this.#size);
     let at = HEADER_SIZE;
     for (const part of this.#parts) {
