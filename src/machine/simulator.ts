@@ -8,8 +8,8 @@
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "../abi/syscalls.ts";
 import type { Caller } from "../plan/caller.ts";
-import { encode, LAYOUT } from "../plan/encode.ts";
-import type { Plan, Step } from "../plan/step.ts";
+import { encode } from "../plan/encode.ts";
+import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import type { Refused, Spawned, Target } from "./library.ts";
 import {
   type Actor,
@@ -135,7 +135,7 @@ export class Simulator {
 
   /** As `Library.spawn`: clones a child that executes the plan. */
   spawn(plan: Plan): Spawned | Refused {
-    const { parent, child, cloneFlags, cloneOption } = plan;
+    const { parent, child, cloneFlags } = plan;
     const pid = ++this.#pid;
     this.child = undefined;
     this.#by = "parent";
@@ -144,8 +144,7 @@ export class Simulator {
       return pid;
     });
     if (cloned < 0) {
-      const what = cloneFlags.value === 0 ? "make a process" : "make namespaces";
-      const step: Step = { call: "clone", args: [cloneFlags], what, option: cloneOption };
+      const step = cloneStep(plan);
       return { step, errno: -cloned, section: [step], results: [cloned] };
     }
     childOf.set(this.process, this.child!);
