@@ -103,8 +103,10 @@ export class Explanation {
   }
 }
 
-function reason({ option }: ExplainedStep): string {
-  return option === undefined ? "for every command" : `for ${option}`;
+function reason({ by, call, option }: ExplainedStep): string {
+  if (option !== undefined) return `for ${option}`;
+  // The maps of a user namespace that nobody has asked for.
+  return by === "parent" && call !== "clone" ? "for a caller without CAP_SYS_ADMIN" : "for every command";
 }
 
 function sentence({ what, onlyAfter, tolerates }: ExplainedStep): string {
@@ -164,7 +166,9 @@ export function callerOf({ uid, gid = uid, capabilities = uid === 0 ? "all" : "n
   const has = capabilities === "all" ? CAPABILITIES : capabilities === "none" ? [] : capabilities;
   const unknown = has.find((name) => !CAPABILITIES.includes(name));
   if (unknown !== undefined) {
-    throw new TypeError(`Option "as.capabilities" has no capability in it: got ${JSON.stringify(unknown)}`);
+    throw new TypeError(
+      `Option "as.capabilities" must have names such as "CAP_SYS_ADMIN": got ${JSON.stringify(unknown)}`,
+    );
   }
   return { uid, gid, capabilities: new Set(DEPENDED_ON.filter((name) => has.includes(name))) };
 }
