@@ -62,8 +62,8 @@ export interface SimulatedNamespace {
   readonly kind: string;
   /** In a mount namespace. */
   readonly mounts: SimulatedMount[];
-  /** Whether what is mounted shows outside: in a mount namespace until all is made private. */
-  propagates: boolean;
+  /** Where what is mounted shows besides: in the namespace that a mount namespace is a copy of, until all is private. */
+  peer: SimulatedNamespace | undefined;
   /** Hostname and domainname, a loopback that is up, the content of files that were written. */
   readonly facts: Map<string, string>;
 }
@@ -161,7 +161,7 @@ function makeNamespace(kind: string, copied?: SimulatedNamespace): SimulatedName
   return {
     kind,
     mounts: copies ? [...copied?.mounts ?? []] : [],
-    propagates: kind === "mnt",
+    peer: kind === "mnt" ? copied : undefined,
     facts: new Map(copies ? copied?.facts : []),
   };
 }
@@ -224,11 +224,8 @@ export function answer(
       return process.open({ path: "socket" }, (numbers[1]! & O_CLOEXEC) !== 0);
     case "mount": {
       const namespace = process.namespaces.get("mnt")!;
-      if ((numbers[3]! & MS_PRIVATE) !== 0) namespace.propagates = false;
-      else {
-        const [source, target, type, flags, data] = args as [string, string, string | null, number, string | null];
-        namespace.mounts.push({ source, target, type, flags, data });
-      }
+      if ((numbers[3]! & MS_PRIVATE) !== 0) namespace.peer = undefined;
+      else mount(namespace, args as [string, string, string | null, number, string | null]);
       return 0;
     }
     case "unshare":
@@ -286,6 +283,14 @@ function no(errno: string): number {
 
 function fact(process: SimulatedProcess, kind: string, name: string, value: string): void {
   process.namespaces.get(kind)!.facts.set(name, value);
+}
+
+function mount(
+  namespace: SimulatedNamespace,
+  [source, target, type, flags, data]: readonly [string, string, string | null, number, string | null],
+): void {
+  namespace.mounts.push({ source, target, type, flags, data });
+  namespace.peer?.mounts.push({ source, target, type, flags, data });
 }
 
 function open(process: SimulatedProcess, folder: number, path: string, flags: number): number {
