@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { Namespace } from "../mod.ts";
-import { nsrun, stdoutOf } from "./support/cli.ts";
+import { nsrun, nsrunArgv, stdoutOf } from "./support/cli.ts";
 import { isolatedTest } from "./support/leaks.ts";
 
 const NO_PERMISSION = { permissions: [] };
@@ -37,6 +37,19 @@ isolatedTest("nsrun explain knows capabilities", async () => {
   assertStringIncludes(await explain("uid:0", "--caps", "none"), "clone(CLONE_NEWUSER|CLONE_NEWNS)");
   assertStringIncludes(await explain("uid:7", "--caps=CAP_SYS_ADMIN,CAP_SETUID"), "with CAP_SETUID, CAP_SYS_ADMIN:");
   assertStringIncludes(await explain("uid:7", "--caps", "all"), "clone(CLONE_NEWNS)");
+});
+
+isolatedTest("nsrun explain has colours on a terminal, and none with NO_COLOR", async () => {
+  // script(1) runs a command line on a terminal of its own.
+  const line = nsrunArgv(["explain", "--as", "uid:0"], NO_PERMISSION).join(" ");
+  for (const [NO_COLOR, colored] of [["", true], ["1", false]] as const) {
+    const options: Deno.CommandOptions = { args: ["-qec", line, "/dev/null"], env: { NO_COLOR, TERM: "xterm" } };
+    const { code, stdout } = await new Deno.Command("script", { ...options, stdin: "null" }).output();
+    const printed = new TextDecoder().decode(stdout);
+    assertEquals(code, 0, printed);
+    assertStringIncludes(printed, "PR_SET_PDEATHSIG");
+    assertEquals(printed.includes("\x1b[1mThe child:"), colored, printed);
+  }
 });
 
 isolatedTest("nsrun explain refuses what makes no sense", async () => {

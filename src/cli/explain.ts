@@ -24,11 +24,12 @@ export const EXPLAIN_OPTIONS: OwnOptions = { flags: ["json", "mermaid"], valued:
  * @throws {RangeError} When an option has a value that cannot be.
  */
 export async function explainVerb(argv: readonly string[]): Promise<number> {
-  const { help, namespace, command, commandOptions, own } = parseCommandLine(argv, EXPLAIN_OPTIONS);
+  const { help, version, namespace, command, commandOptions, own } = parseCommandLine(argv, EXPLAIN_OPTIONS);
   const { json, mermaid } = own;
   const isTerminal = Deno.stdout.isTerminal() && !Deno.noColor;
-  if (help) {
-    console.log((await import("./help.ts")).helpText(isTerminal));
+  if (help || version) {
+    const texts = await import("./help.ts");
+    console.log(help ? texts.helpText(isTerminal) : texts.VERSION_TEXT);
     return 0;
   }
   if (json && mermaid) throw new UsageError("--json and --mermaid contradict each other");

@@ -107,6 +107,8 @@ export class SimulatedProcess {
   program: string | undefined;
   /** Whether it dies with its parent. */
   bound = false;
+  /** The child that it is making, whose folder in /proc it may open. */
+  making: SimulatedProcess | undefined;
 
   /**
    * @param parent Whose child it is; one without is the first.
@@ -301,13 +303,10 @@ function open(process: SimulatedProcess, folder: number, path: string, flags: nu
   const description: Description = {
     path: whole,
     namespace: kind === undefined ? undefined : process.namespaces.get(kind),
-    ofProcess: base?.ofProcess ?? (/^\/proc\/\d+$/.test(path) ? childOf.get(process) : undefined),
+    ofProcess: base?.ofProcess ?? (/^\/proc\/\d+$/.test(path) ? process.making : undefined),
   };
   return process.open(description, (flags & O_CLOEXEC) !== 0);
 }
-
-/** The child that a process is making, whose folder in /proc it may open. */
-export const childOf: WeakMap<SimulatedProcess, SimulatedProcess> = new WeakMap();
 
 function write(process: SimulatedProcess, fd: number, bytes: Uint8Array): number {
   const description = process.fds.get(fd)?.description;

@@ -14,7 +14,6 @@ import type { Refused, Spawned, Target } from "./library.ts";
 import {
   type Actor,
   answer,
-  childOf,
   type Decoded,
   type Fault,
   type Files,
@@ -147,13 +146,13 @@ export class Simulator {
       const step = cloneStep(plan);
       return { step, errno: -cloned, section: [step], results: [cloned] };
     }
-    childOf.set(this.process, this.child!);
+    this.process.making = this.child;
     const pidfd = this.process.open({ path: "pidfd" }, true);
     this.#load(plan, pid);
 
     const refused = this.#section(PARENT_SECTION, parent) ??
       this.#inChild(() => this.#section(CHILD_SECTION, child));
-    childOf.delete(this.process);
+    this.process.making = undefined;
     if (refused === undefined) return { pid, pidfd };
     this.child!.fds.clear(); // It is ended, and reaped.
     this.process.fds.delete(pidfd);
