@@ -33,10 +33,10 @@ export interface ExplainedStep {
 
 /** Who asks, as far as plans depend on it. */
 export interface ExplainedCaller {
-  /** The effective user id. */
-  readonly uid: number;
+  /** The effective user id; `"anybody"` for a plan that is made before that is known. */
+  readonly uid: number | "anybody";
   /** The effective group id. */
-  readonly gid: number;
+  readonly gid: number | "anybody";
   /** Those effective capabilities that plans depend on. */
   readonly capabilities: readonly string[];
 }
