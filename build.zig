@@ -1,5 +1,5 @@
 //! `zig build` makes the shared library and the launcher for both architectures, bit for bit the same on every machine:
-//! zig-out/libns-x86_64.so, zig-out/launch-x86_64, and the same for aarch64. `zig build test` runs the shim's unit tests.
+//! zig-out/libns-x86_64.so, zig-out/launch-x86_64, and the same for aarch64; and the simulator. `zig build test` runs the shim's unit tests.
 
 const std = @import("std");
 
@@ -43,6 +43,18 @@ pub fn build(b: *std.Build) void {
         for (launcher_files) |file| compile_launcher.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
         b.getInstallStep().dependOn(&b.addInstallFile(launcher, launcher_name).step);
     }
+
+    // The machine over a kernel that the host plays, in WebAssembly: zig-out/simulator.wasm.
+    const simulator = b.addExecutable(.{ .name = "simulator", .root_module = b.createModule(.{
+        .root_source_file = b.path("shim/simulator.zig"),
+        .target = b.resolveTargetQuery(.{ .cpu_arch = .wasm32, .os_tag = .freestanding }),
+        .optimize = .ReleaseSmall,
+        .strip = true,
+    }) });
+    simulator.entry = .disabled;
+    simulator.rdynamic = true; // Its exports.
+    simulator.stack_size = 16 * 1024;
+    b.getInstallStep().dependOn(&b.addInstallFile(simulator.getEmittedBin(), "simulator.wasm").step);
 
     const step = b.step("test", "Run the shim's unit tests");
     for ([_][]const u8{ "library", "bundle" }) |root| {

@@ -19,5 +19,7 @@ export type { AnyFunction } from "./src/code/source.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
+export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export { Command, type CommandOptions } from "./src/process/command.ts";
+export type { ExplainOptions } from "./src/process/explain.ts";

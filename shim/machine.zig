@@ -1,7 +1,7 @@
 //! The machine: executes the steps of a plan, one after the other, over a kernel. It knows nothing of namespaces.
 //!
-//! One source, several kernels: real system calls (kernel_linux.zig) in the shared library, a recording one in the
-//! tests below.
+//! One source, several kernels: real system calls (kernel_linux.zig) in the shared library, the host's (kernel_host.zig)
+//! in WebAssembly, a recording one in the tests below.
 
 const std = @import("std");
 const assert = std.debug.assert;

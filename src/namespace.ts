@@ -8,7 +8,9 @@ import { type CodeOptions, type CodeProcess, spawnCode } from "./code/code_proce
 import type { AnyFunction } from "./code/source.ts";
 import type { BuildOptions } from "./launch/build.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
+import type { Explanation } from "./plan/explain.ts";
 import { Command, type CommandOptions, type Trace } from "./process/command.ts";
+import { explain, type ExplainOptions } from "./process/explain.ts";
 import { setup } from "./process/setup.ts";
 
 const utf8 = new TextEncoder();
@@ -70,6 +72,35 @@ export class Namespace {
    */
   command(command: string | URL, options: CommandOptions = {}): Command {
     return new Command(this.#settings, command, options, () => Namespace.debug ? trace : undefined);
+  }
+
+  /**
+   * Says what {@linkcode command} and `spawn()` do, without doing it: every system call between the clone and the program's
+   * first instruction, in order, with its arguments, the option that asked for it, and a sentence about it.
+   *
+   * For this process it needs `--allow-ffi`, to know who it is. For somebody described by
+   * {@linkcode ExplainOptions.as} it needs no permission, and works on any system.
+   *
+   * @param command A path, a file URL, or a name that would be looked for in PATH; without one, no program is executed.
+   * @param options As for {@linkcode command}, and who is to run it.
+   * @returns The steps. As a string it is to be read, in JSON to be kept.
+   * @throws {TypeError} When an option is wrong.
+   *
+   * @example What an ordinary user's command would do
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = new Namespace({ hostname: "box" });
+   * const explanation = ns.explain("/bin/sh", { as: { uid: 1000 } });
+   * assertEquals(explanation.clone.text, "clone(CLONE_NEWUSER|CLONE_NEWUTS)");
+   * const [step] = explanation.steps.filter(({ option }) => option === "hostname");
+   * assertEquals(step?.text, `sethostname("box", 3)`);
+   * console.log(`${explanation}`);
+   * ```
+   */
+  explain(command?: string | URL, options: ExplainOptions = {}): Explanation {
+    return explain(this.#settings, command, options);
   }
 
   /**

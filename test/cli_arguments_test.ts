@@ -5,7 +5,9 @@ import { validate } from "../src/options.ts";
 
 /** What a command line asks for, without all that it does not. */
 function asked(...argv: string[]): Record<string, unknown> {
-  const { namespace, command, commandOptions: { args, env, clearEnv, ...rest }, ...flags } = parseCommandLine(argv);
+  const { namespace, command, commandOptions: { args, env, clearEnv, ...rest }, own: _, ...flags } = parseCommandLine(
+    argv,
+  );
   const said = Object.fromEntries(Object.entries(flags).filter(([, value]) => value));
   return {
     ...said,
@@ -75,6 +77,8 @@ const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unkn
   [["--argv0", "-sh"], { argv0: "-sh" }],
   [["--argv0", ""], { argv0: "" }],
   [["-d", "-h", "-V"], { debug: true, help: true, version: true }],
+  [["-v"], { debug: true }],
+  [["--verbose"], { debug: true }],
   [["-pnt", "sh"], { privatePid: true, privateNet: true, privateTmp: true, run: ["sh"] }],
   [["-pw", "/", "sh"], { privatePid: true, cwd: "/", run: ["sh"] }],
   // Where the command begins.
@@ -94,6 +98,22 @@ for (const [argv, meaning] of MEANINGS) {
     assertEquals(asked(...argv), meaning);
   });
 }
+
+Deno.test("parseCommandLine() knows options of a verb where they are its own, and nowhere else", () => {
+  const own = { flags: ["json"], valued: ["as"] };
+  const parsed = parseCommandLine(["-p", "--as", "uid:5", "--json", "ps", "--as"], own);
+  assertEquals([parsed.own, parsed.command, parsed.commandOptions.args], [{ json: "true", as: "uid:5" }, "ps", [
+    "--as",
+  ]]);
+  assertEquals(parseCommandLine(["--as=x"], own).own, { as: "x" });
+  assertEquals(
+    assertThrows(() => parseCommandLine(["--json=1"], own), UsageError).message,
+    `--json takes no value: got "1"`,
+  );
+  assertEquals(assertThrows(() => parseCommandLine(["--as"], own), UsageError).message, `--as needs a value`);
+  assertThrows(() => parseCommandLine(["--json"]), UsageError, `Unknown option "--json"`);
+  assertThrows(() => parseCommandLine(["--as=x"]), UsageError, `Unknown option "--as"`);
+});
 
 Deno.test("parseCommandLine() makes options that the library accepts", () => {
   for (const [argv] of MEANINGS) {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { parseCommandLine } from "../src/cli/arguments.ts";
+import { EXPLAIN_OPTIONS } from "../src/cli/explain.ts";
 import { helpText, USAGE_TEXT, VERSION_TEXT } from "../src/cli/help.ts";
 import { validate } from "../src/options.ts";
 
@@ -7,7 +8,7 @@ import { validate } from "../src/options.ts";
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 30);
+  assertEquals(SHOWN.length, 31);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -40,11 +41,20 @@ Deno.test("helpText() names every option of the library", () => {
   }
 });
 
+Deno.test("helpText() names every option of nsrun explain", () => {
+  for (const name of [...EXPLAIN_OPTIONS.flags, ...EXPLAIN_OPTIONS.valued]) {
+    assertStringIncludes(helpText(false), `\n    --${name} `);
+  }
+});
+
 Deno.test("helpText() shows examples that work", () => {
   const examples = helpText(false).split("Examples:")[1]!.split("\n").filter((line) => line.startsWith("    nsrun "));
   assert(examples.length >= 4);
   for (const example of examples) {
-    const { namespace, command } = parseCommandLine(example.trim().split(" ").slice(1));
+    const words = example.trim().split(" ").slice(1);
+    const { namespace, command } = words[0] === "explain"
+      ? parseCommandLine(words.slice(1), EXPLAIN_OPTIONS)
+      : parseCommandLine(words);
     validate(namespace);
     assert(command !== undefined && Object.values(namespace).some((value) => value), example);
   }

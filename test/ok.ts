@@ -26,6 +26,7 @@ let passed = 0;
 let failed = 0;
 let ignored = 0;
 
+installStrace();
 for (const [name, ...args] of CHECKS) {
   console.log(`── ${name}: deno ${args.join(" ")}`);
   if ((await run(args)).code !== 0) failures.push(name);
@@ -51,6 +52,26 @@ if (passed === 0) failures.push("no test ran");
 for (const failure of failures) console.log(`FAILED: ${failure}`);
 console.log(`${passed} passed, ${failed + failures.length} failed${ignored === 0 ? "" : `, ${ignored} skipped`}`);
 Deno.exit(failed + failures.length === 0 ? 0 : 1);
+
+/** Some tests look at real system calls with strace(1), which is a package of Debian's. Where it cannot be had they fail. */
+function installStrace(): void {
+  if (succeeds("strace", ["--version"])) return;
+  console.log("── strace: apt-get install strace");
+  const install = ["install", "-y", "--no-install-recommends", "strace"];
+  if (succeeds("apt-get", install)) return;
+  succeeds("apt-get", ["update"]);
+  if (!succeeds("apt-get", install)) failures.push("strace (which cannot be installed)");
+}
+
+function succeeds(command: string, args: readonly string[]): boolean {
+  try {
+    return new Deno.Command(command, { args: [...args], stdin: "null", stdout: "null", stderr: "null" }).outputSync()
+      .success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
 
 /** Runs Deno with these arguments, and shows what it prints while it prints it. */
 async function run(args: readonly string[]): Promise<{ code: number; output: string }> {

@@ -25,6 +25,7 @@ const FLAGS = [
   "term-child",
   "clear-env",
   "debug",
+  "verbose",
   "help",
   "version",
 ] as const;
@@ -62,6 +63,7 @@ const LETTERS: ReadonlyMap<string, Name> = new Map([
   ["S", "uid"],
   ["G", "gid"],
   ["d", "debug"],
+  ["v", "verbose"],
   ["h", "help"],
   ["V", "version"],
 ]);
@@ -71,6 +73,16 @@ type Flags =
   & Readonly<Record<typeof FLAGS[number], boolean>>
   & Readonly<Partial<Record<(typeof VALUED | typeof OPTIONAL)[number], string>>>
   & Readonly<Record<typeof REPEATED[number], string[]>>;
+
+/** Options that a verb has beside the others, by their names. */
+export interface OwnOptions {
+  /** Those that are there or not. */
+  readonly flags: readonly string[];
+  /** Those with a value. */
+  readonly valued: readonly string[];
+}
+
+const NONE: OwnOptions = { flags: [], valued: [] };
 
 /** As much of parseArgs as is used here; its package has no types. */
 const parse: (args: readonly string[], options: {
@@ -101,6 +113,8 @@ export interface Invocation {
   readonly timeoutMs: number | undefined;
   /** Where JSON lines about it are written. */
   readonly statusFd: number | undefined;
+  /** The options that only the verb has. */
+  readonly own: Readonly<Partial<Record<string, string>>>;
 }
 
 /**
@@ -108,21 +122,22 @@ export interface Invocation {
  * that is no option, or after `--`.
  *
  * @param argv The words, without the program's own name.
+ * @param own Options that only a verb has.
  * @returns What they ask for. Values are checked as far as the library will not do it.
  * @throws {UsageError} When they make no sense.
  */
-export function parseCommandLine(argv: readonly string[]): Invocation {
-  const { options, command: [command, ...args] } = cut(argv);
+export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE): Invocation {
+  const { options, command: [command, ...args] } = cut(argv, own);
   const flags = parse(options, {
-    boolean: FLAGS,
-    string: [...VALUED, ...REPEATED, ...OPTIONAL],
+    boolean: [...FLAGS, ...own.flags],
+    string: [...VALUED, ...REPEATED, ...OPTIONAL, ...own.valued],
     collect: REPEATED,
     negatable: ["term-child"],
     default: { "term-child": true },
     unknown: refuseUnknown,
   });
-  const { help, version, debug } = flags;
-  const { timeout, "status-fd": statusFd } = flags;
+  const { help, version, timeout, "status-fd": statusFd } = flags;
+  const debug = flags.debug || flags.verbose;
   return {
     help,
     version,
@@ -132,6 +147,7 @@ export function parseCommandLine(argv: readonly string[]): Invocation {
     commandOptions: commandOptions(flags, args),
     timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
     statusFd: statusFd === undefined ? undefined : descriptor(statusFd, "--status-fd"),
+    own: ownValues(flags, own),
   };
 }
 
@@ -140,7 +156,7 @@ export function parseCommandLine(argv: readonly string[]): Invocation {
  * that is not ambiguous: left to itself it takes `true` in `--private-pid true` and `ps` in `--private-tmp ps` for
  * the option's value, reads `-eA=B` as `-e B`, and drops a `--` among the arguments of the command.
  */
-function cut(argv: readonly string[]): { options: readonly string[]; command: readonly string[] } {
+function cut(argv: readonly string[], own: OwnOptions): { options: readonly string[]; command: readonly string[] } {
   const options: string[] = [];
   let at = 0;
   while (at < argv.length) {
@@ -149,8 +165,9 @@ function cut(argv: readonly string[]): { options: readonly string[]; command: re
     at++;
     if (word === "--") break;
     for (const option of word.startsWith("--") ? [word] : spellOut(word)) {
-      const valueFollows = WITH_VALUE.has(option.slice(2));
-      options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option));
+      const name = option.slice(2);
+      const valueFollows = WITH_VALUE.has(name) || own.valued.includes(name);
+      options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
     }
   }
   return { options, command: argv.slice(at) };
@@ -177,11 +194,12 @@ function following(value: string | undefined, option: string): string {
 }
 
 /** Says of an option with an optional value that it has none, and refuses values where there can be none. */
-function completed(option: string): string {
+function completed(option: string, own: OwnOptions): string {
   const name = option.slice(2);
   if (WITH_OPTIONAL_VALUE.has(name)) return `${option}=`;
   const at = option.indexOf("=");
-  if (at > 0 && WITHOUT_VALUE.has(option.slice(2, at))) {
+  const given = option.slice(2, at);
+  if (at > 0 && (WITHOUT_VALUE.has(given) || own.flags.includes(given))) {
     throw new UsageError(`${option.slice(0, at)} takes no value: got ${JSON.stringify(option.slice(at + 1))}`);
   }
   return option;
@@ -218,6 +236,14 @@ function namespace(flags: Flags): NamespaceOptions {
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
   };
+}
+
+function ownValues(flags: Flags, { flags: names, valued }: OwnOptions): Invocation["own"] {
+  const given = flags as unknown as Readonly<Record<string, string | boolean | undefined>>;
+  const all = [...names, ...valued].map((name) => [name, given[name]] as const);
+  return Object.fromEntries(
+    all.flatMap(([name, value]) => value === undefined || value === false ? [] : [[name, String(value)]]),
+  );
 }
 
 function commandOptions(flags: Flags, args: string[]): CommandOptions {

@@ -64,7 +64,7 @@ function optionMessage(message: string): string {
   const end = at < 0 ? message.length : at;
   const told = message.slice(0, end).replace(/^Options? (?=")/, "")
     .replaceAll(
-      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0)"/g,
+      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0|as\.\w+)"/g,
       (_, name) => spelled(name),
     );
   return told + message.slice(end);
@@ -77,6 +77,7 @@ export function spelledHint(text: string): string {
 
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {
+  if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
   const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
   if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
   return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -17,6 +17,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # Usage
   nsrun [options] [--] command [arguments]
+  nsrun explain [options] [--] [command] [arguments]
 
   The command begins at the first word that is no option, or after "--". Nothing is private unless it is asked for.
   Without CAP_SYS_ADMIN there is a user namespace around the others in which nobody's id changes.
@@ -62,11 +63,21 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # Other
   -d, --debug                 Say on stderr which system calls are made, and what they return
+  -v, --verbose               The same
   -h, --help                  This text
   -V, --version               The version
 
   PARTS are separated by commas. Letters can be written together: -pni. A value that can be left out is joined to its
   option, -tsize=16m or --private-tmp=size=16m; any other can also be the next word.
+
+# Explain
+  nsrun explain says what the same words without "explain" do, and does nothing: every system call, in order, with its
+  arguments and the option that asked for it. A command called explain is run with "nsrun -- explain". It also has
+
+    --as uid:ID[,gid:ID]      For this user, whoever asks; the environment is then what --env says. Works on any system
+    --caps none|all|CAP_X,…   With these capabilities, for --as; default all for user 0, none for anybody else
+    --json                    As JSON
+    --mermaid                 As a picture of processes, namespaces and mounts, for Mermaid
 
 # Exit status
   The command's own, or
@@ -85,6 +96,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
     nsrun --private-user --private-mount sh -c 'mount -t tmpfs none /mnt && df /mnt'
   A box with a name, an empty environment, and one variable:
     nsrun -pni --hostname box --clear-env --env PATH=/usr/bin:/bin -- sh
+  What the first of them does, and what it would do for user 1000:
+    nsrun explain --private-pid ps ax
+    nsrun explain --as uid:1000 --private-pid ps ax
   A machine that says it has been up for a year:
     nsrun --private-time=boottime=31536000 uptime`;
 

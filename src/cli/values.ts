@@ -117,15 +117,16 @@ function mapping(text: string, option: string): IdMapping {
   return { inside: Number(inside), outside: Number(outside), count: count === undefined ? undefined : Number(count) };
 }
 
-/** `name=value`, with commas between. */
-function parts<Name extends string>(
+/** `name=value`, or with another sign between the two, with commas between. */
+export function parts<Name extends string>(
   text: string,
   option: string,
   known: readonly Name[],
+  sign: "=" | ":" = "=",
 ): Partial<Record<Name, string>> {
   const found: Partial<Record<Name, string>> = {};
   for (const part of text.split(",")) {
-    const at = part.indexOf("=");
+    const at = part.indexOf(sign);
     const given = at < 0 ? part : part.slice(0, at);
     const name = known.find((one) => one === given);
     if (name === undefined) {
@@ -133,7 +134,7 @@ function parts<Name extends string>(
       const hint = guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`;
       throw new UsageError(`Unknown part "${given}" of ${option}: ${hint}`);
     }
-    if (at < 0) throw new UsageError(`${option}=${name} needs a value: ${option}=${name}=…`);
+    if (at < 0) throw new UsageError(`${option}=${name} needs a value: ${option}=${name}${sign}…`);
     if (found[name] !== undefined) throw new UsageError(`${option}=${name} is given twice`);
     found[name] = part.slice(at + 1);
   }

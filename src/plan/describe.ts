@@ -20,7 +20,8 @@ export function describeResult(result: number): string {
   return result < 0 && result >= -4095 ? `= -1 ${errnoName(-result)}` : `= ${result}`;
 }
 
-function describeArgument(argument: Argument): string {
+/** One argument, such as `MS_NOSUID|MS_NODEV` or `"/tmp"`. */
+export function describeArgument(argument: Argument): string {
   if (argument === null) return "NULL";
   if (typeof argument === "number") return String(argument);
   if (typeof argument === "string") return quoted(argument);

@@ -15,4 +15,4 @@ export const O_CLOEXEC_WRONLY: Named = { value: 0o2000001, name: "O_WRONLY|O_CLO
 /** Read and write. */
 export const O_RDWR: Named = { value: 2, name: "O_RDWR" };
 /** No more than a place to begin paths at, closed by execve. */
-export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_PATH|O_CLOEXEC" };
+export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_RDONLY|O_CLOEXEC|O_PATH" };

@@ -25,7 +25,7 @@ export const DIE_WITH_PARENT: readonly Step[] = [
   {
     call: "futex",
     args: [{ word: "parent" }, FUTEX_WAIT, FUTEX_OWNER_DIED, NO_TIME],
-    what: "go on, because the parent has died",
+    what: "make sure that the parent is alive",
     tolerate: [["EAGAIN", 0]],
   },
 ];

@@ -9,6 +9,7 @@ import type { Step } from "./step.ts";
 
 const AF_INET = { value: 2, name: "AF_INET" };
 const SOCK_DGRAM_CLOEXEC = { value: 0o2000002, name: "SOCK_DGRAM|SOCK_CLOEXEC" };
+const IPPROTO_IP = { value: 0, name: "IPPROTO_IP" };
 const SIOCSIFFLAGS = { value: 0x8914, name: "SIOCSIFFLAGS" };
 
 /** struct ifreq: 16 bytes of name, then a short of flags (IFF_UP is 1), in 40 bytes. */
@@ -21,6 +22,6 @@ const LOOPBACK_UP = {
 export function loopbackUp(): readonly Step[] {
   const what = "bring the loopback up";
   const option = "privateNet";
-  const socket: Step = { call: "socket", args: [AF_INET, SOCK_DGRAM_CLOEXEC, 0], what, option, opens: true };
+  const socket: Step = { call: "socket", args: [AF_INET, SOCK_DGRAM_CLOEXEC, IPPROTO_IP], what, option, opens: true };
   return [socket, { call: "ioctl", args: [{ resultOf: socket }, SIOCSIFFLAGS, LOOPBACK_UP], what, option }];
 }

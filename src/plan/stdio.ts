@@ -5,10 +5,10 @@
  */
 
 import { AT_FDCWD, O_RDWR } from "./files.ts";
-import type { Step } from "./step.ts";
+import type { Named, Step } from "./step.ts";
 
-/** Where one of 0, 1, 2 comes from: the parent's own, /dev/null, or a descriptor above 2. */
-export type Stdio = "inherit" | "null" | number;
+/** Where one of 0, 1, 2 comes from: the parent's own, /dev/null, or a descriptor above 2, which can have a name. */
+export type Stdio = "inherit" | "null" | number | Named;
 
 const NAMES = ["stdin", "stdout", "stderr"] as const;
 

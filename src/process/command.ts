@@ -37,13 +37,14 @@ const OPTION_NAMES = [
 ] as const satisfies readonly (keyof CommandOptions)[];
 
 type StdioOption = "piped" | "inherit" | "null";
-type StdioOptions = readonly [stdin: StdioOption, stdout: StdioOption, stderr: StdioOption];
+/** Where stdin, stdout and stderr come from. */
+export type StdioOptions = readonly [stdin: StdioOption, stdout: StdioOption, stderr: StdioOption];
 
 const STDIO_NAMES = ["stdin", "stdout", "stderr"] as const;
 /** Deno.Command's defaults for `output()` and `outputSync()`. */
 const OUTPUT_STDIO: StdioOptions = ["null", "piped", "piped"];
 /** Deno.Command's defaults for `spawn()`. */
-const SPAWN_STDIO: StdioOptions = ["inherit", "inherit", "inherit"];
+export const SPAWN_STDIO: StdioOptions = ["inherit", "inherit", "inherit"];
 
 /** Told every step that is executed, when {@linkcode Namespace.debug} is set. */
 export type Trace = (line: string) => void;
@@ -209,7 +210,8 @@ function refusePipedStdin(options: CommandOptions): void {
   }
 }
 
-function checkOptions(
+/** Checks what a command is given, and works out what is to be executed with which stdio. */
+export function checkOptions(
   command: string | URL,
   options: CommandOptions,
   defaults: StdioOptions,
@@ -254,7 +256,7 @@ function currentFolder(): string | undefined {
 }
 
 /** The error of a child that was refused a step: Deno.Command's own where that has one, with the details as its cause. */
-function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
+export function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
   const { step, errno } = executionRefused(refused);
   const cause = stepError(step, errno);
   const { NotFound, NotADirectory, PermissionDenied } = Deno.errors;

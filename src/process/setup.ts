@@ -7,10 +7,13 @@
 import { CLONE_NEWNS } from "../abi/clone.ts";
 import { errnoName } from "../abi/errno.ts";
 import { NamespaceError, stepError } from "../errors.ts";
-import { library, type Target } from "../machine/library.ts";
+import { type Library, library, type Target } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
 import { goBack, planSetup } from "../plan/setup.ts";
 import type { Step } from "../plan/step.ts";
+
+/** What executes the steps: the shim, or a simulated one. */
+export type Executor = Pick<Library, "context" | "execute" | "moveThreads" | "close">;
 
 /** Where a thread is: its namespaces of some kinds, and its current folder. */
 interface Place {
@@ -24,34 +27,58 @@ interface Place {
  * @throws {TypeError} When a running process cannot enter what was asked for.
  * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.
  */
-export function setup(settings: Settings, trace: ((line: string) => void) | undefined): void {
-  const shim = library();
+export function setup(
+  settings: Settings,
+  trace: ((line: string) => void) | undefined,
+  shim: Executor = library(),
+): void {
   const { open, enter, kinds } = planSetup(settings, shim.context().caller);
   if (enter.length === 0) return;
-  const outside = openPlace(open, kinds, trace);
+  const outside = openPlace(shim, open, kinds, trace);
   try {
     const outcome = shim.execute(enter, trace);
     if ("step" in outcome) {
-      if (outcome.step !== enter[0]) leave(outside, trace); // An unshare that was refused has changed nothing.
+      if (outcome.step !== enter[0]) leave(shim, outside, trace); // An unshare that was refused has changed nothing.
       throw stepError(outcome.step, outcome.errno);
     }
-    const inside = openPlace(open, kinds, trace);
+    const inside = openInside(shim, open, kinds, outside, trace);
     try {
-      moveOtherThreads(inside, outside, trace);
+      moveOtherThreads(shim, inside, outside, trace);
     } finally {
-      closePlace(inside);
+      closePlace(shim, inside);
     }
   } finally {
-    closePlace(outside);
+    closePlace(shim, outside);
   }
 }
 
-function moveOtherThreads(inside: Place, outside: Place, trace: ((line: string) => void) | undefined): void {
-  const errno = library().moveThreads(inside.targets, folderOf(inside));
+/** Opens where the calling thread is now, or takes it back. */
+function openInside(
+  shim: Executor,
+  open: readonly Step[],
+  kinds: readonly number[],
+  outside: Place,
+  trace: ((line: string) => void) | undefined,
+): Place {
+  try {
+    return openPlace(shim, open, kinds, trace);
+  } catch (error) {
+    leave(shim, outside, trace);
+    throw error;
+  }
+}
+
+function moveOtherThreads(
+  shim: Executor,
+  inside: Place,
+  outside: Place,
+  trace: ((line: string) => void) | undefined,
+): void {
+  const errno = shim.moveThreads(inside.targets, folderOf(inside));
   trace?.(`move all other threads: ${errno === 0 ? "done" : errnoName(errno)}`);
   if (errno === 0) return;
-  leave(outside, trace);
-  library().moveThreads(outside.targets, folderOf(outside));
+  leave(shim, outside, trace);
+  shim.moveThreads(outside.targets, folderOf(outside));
   throw new NamespaceError({
     errno,
     syscall: "setns",
@@ -62,20 +89,21 @@ function moveOtherThreads(inside: Place, outside: Place, trace: ((line: string) 
 }
 
 /** Takes the calling thread back. */
-function leave(outside: Place, trace: ((line: string) => void) | undefined): void {
-  const outcome = library().execute(goBack(outside.targets, outside.folder), trace);
+function leave(shim: Executor, outside: Place, trace: ((line: string) => void) | undefined): void {
+  const outcome = shim.execute(goBack(outside.targets, outside.folder), trace);
   if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
 }
 
 function openPlace(
+  shim: Executor,
   open: readonly Step[],
   kinds: readonly number[],
   trace: ((line: string) => void) | undefined,
 ): Place {
-  const outcome = library().execute(open, trace);
+  const outcome = shim.execute(open, trace);
   const fds = outcome.results.filter((result) => result !== undefined && result >= 0) as number[];
   if ("step" in outcome) {
-    for (const fd of fds) library().close(fd);
+    for (const fd of fds) shim.close(fd);
     throw stepError(outcome.step, outcome.errno);
   }
   return { targets: kinds.map((kind, index) => ({ fd: fds[index]!, kind })), folder: fds.at(-1)! };
@@ -86,7 +114,7 @@ function folderOf({ targets, folder }: Place): number {
   return targets.some(({ kind }) => kind === CLONE_NEWNS) ? folder : -1;
 }
 
-function closePlace({ targets, folder }: Place): void {
-  for (const { fd } of targets) library().close(fd);
-  library().close(folder);
+function closePlace(shim: Executor, { targets, folder }: Place): void {
+  for (const { fd } of targets) shim.close(fd);
+  shim.close(folder);
 }

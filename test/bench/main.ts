@@ -11,6 +11,7 @@
 
 import { cli } from "./cli.ts";
 import { endurance } from "./endurance.ts";
+import { explain } from "./explain.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
 import { peers } from "./peers.ts";
@@ -18,7 +19,7 @@ import { spawn } from "./spawn.ts";
 import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance, setup];
+const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, explain, endurance, setup];
 
 interface Options {
   readonly json: boolean;

@@ -130,7 +130,7 @@ Deno.test("planChild() sets names, loopback and clocks", () => {
     `setdomainname("example.org", 11)`,
   ]);
   assertEquals(calls({ privateNet: true }), [
-    "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, 0)",
+    "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, IPPROTO_IP)",
     `ioctl(<socket>, SIOCSIFFLAGS, {ifr_name="lo", ifr_flags=IFF_UP})`,
   ]);
   assertEquals(calls({ privateTime: { boottime: 60, monotonic: -0.5 } }), [
@@ -190,7 +190,7 @@ Deno.test("planChild() opens a program from outside before anything can hide it"
   const steps = plan({ privateTmp: true }, { command: "/tmp/deno", fromOutside: true, args: ["run"] }).child.map(
     describeCall,
   );
-  assertEquals(steps[2], `openat(AT_FDCWD, "/tmp/deno", O_PATH|O_CLOEXEC)`);
+  assertEquals(steps[2], `openat(AT_FDCWD, "/tmp/deno", O_RDONLY|O_CLOEXEC|O_PATH)`);
   assertEquals(steps.at(-1), `execveat(<openat>, "", ["/tmp/deno", "run"], [1 strings], AT_EMPTY_PATH)`);
 });
 

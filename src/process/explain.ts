@@ -1,0 +1,46 @@
+/**
+ * What would be done to run a command.
+ *
+ * @module
+ */
+
+import { library } from "../machine/library.ts";
+import { checkNames, id, type Settings } from "../options.ts";
+import { planChild } from "../plan/child.ts";
+import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
+import type { Stdio } from "../plan/stdio.ts";
+import { checkOptions, type CommandOptions, SPAWN_STDIO } from "./command.ts";
+
+/** Options of `Namespace.explain()`: those of the command, as for `Namespace.command()`, and who is to run it. */
+export interface ExplainOptions extends CommandOptions {
+  /**
+   * Who is to run the command. Somebody's environment is not known: it is what {@linkcode CommandOptions.env} says, and a
+   * name is looked for in /bin and /usr/bin where that says no PATH. @default {this process, with its environment}
+   */
+  as?: Somebody | undefined;
+}
+
+/** Explains what is done to run a command by `spawn()`; without a command, all but the last of it. */
+export function explain(settings: Settings, command: string | URL | undefined, options: ExplainOptions): Explanation {
+  const { as, ...commandOptions } = options;
+  const { caller, environment } = as === undefined
+    ? library().context()
+    : { caller: callerOf(checked(as)), environment: new Uint8Array() };
+  const { program, stdio } = checkOptions(command ?? "true", commandOptions, SPAWN_STDIO, environment);
+  const [stdin, stdout, stderr] = stdio.map((option): Stdio => option === "piped" ? PIPE : option);
+  const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!] }, caller);
+  const child = command !== undefined ? plan.child : plan.child.filter(({ call }) => call !== "execve");
+  return new Explanation({ ...plan, child }, caller);
+}
+
+const PIPE: Stdio = { value: -1, name: "<pipe>" };
+
+function checked(as: Somebody): Somebody {
+  checkNames(as, ["uid", "gid", "capabilities"], "as.");
+  id(as.uid, "as.uid");
+  if (as.gid !== undefined) id(as.gid, "as.gid");
+  const { capabilities } = as;
+  if (capabilities === undefined || capabilities === "all" || capabilities === "none") return as;
+  if (Array.isArray(capabilities)) return as;
+  throw new TypeError(`Option "as.capabilities" must be "all", "none" or an array such as ["CAP_SYS_ADMIN"]`);
+}

@@ -1,0 +1,233 @@
+// What explain() says, what the simulator records, and what strace(1) sees the real parent and child do: all the same.
+
+import { assert, assertEquals } from "@std/assert";
+import type { ExplainedStep, Explanation } from "../../mod.ts";
+import type { SimulatedCall } from "../../src/machine/simulated_kernel.ts";
+import { isolatedTest } from "../support/leaks.ts";
+import { USERS } from "../support/nobody.ts";
+import { OPTION_SETS, type OptionSet } from "../support/option_sets.ts";
+import { packageFolder } from "../support/program.ts";
+import { trace, type TracedArgument, type TracedCall } from "../support/strace.ts";
+
+/** All calls that plans make, and those around them. */
+const CALLS = [
+  ...["chdir", "clone3", "close", "close_range", "dup3", "execve", "fchmod", "fcntl", "futex", "ioctl", "mount"],
+  ...["openat", "prctl", "rt_sigprocmask", "setdomainname", "setgroups", "sethostname", "setresgid", "setresuid"],
+  ...["socket", "unshare", "write"],
+];
+
+/** Flags that shim/spawn.zig adds. */
+const CLONE_OWN = 0x1_0000_0000 + 0x100 + 0x1000 + 0x20_0000; // _CLEAR_SIGHAND, _VM, _PIDFD, _CHILD_CLEARTID
+
+/** Bytes, as they come through JSON. */
+interface SentBytes {
+  readonly bytes: number[];
+}
+
+type SentCall = Omit<SimulatedCall, "args"> & {
+  readonly args: readonly (Exclude<SimulatedCall["args"][number], Uint8Array> | SentBytes)[];
+};
+
+interface Sent {
+  readonly parent: number;
+  readonly children: readonly {
+    readonly pid: number;
+    readonly explanation: Pick<Explanation, "clone" | "steps">;
+    readonly calls: readonly SentCall[];
+  }[];
+}
+
+/** A program that explains, simulates and runs every set. Its text must need nothing but what it imports. */
+function program(sets: readonly OptionSet[]): string {
+  return `
+    import { SPAWN_STDIO, checkOptions } from "./src/process/command.ts";
+    import { library } from "./src/machine/library.ts";
+    import { Simulator } from "./src/machine/simulator.ts";
+    import { validate } from "./src/options.ts";
+    import { planChild } from "./src/plan/child.ts";
+
+    const children = [];
+    for (const { options, command = "/bin/true", commandOptions = {}, fromTmp } of ${JSON.stringify(sets)} as any[]) {
+      Deno.chdir(fromTmp ? "${packageFolder()}" : "/");
+      const explanation = new Namespace(options).explain(command, commandOptions);
+
+      const settings = validate(options);
+      const { caller, environment } = library().context();
+      const isFile = (path: string) => { try { return Deno.statSync(path).isFile; } catch { return false; } };
+      const isFolder = (path: string) => !(options.privateTmp && path.startsWith("/tmp/"));
+      const simulator = new Simulator({ caller, isExecutable: isFile, isFolder });
+      const { program, stdio } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
+      const pipes = stdio.map((from) => from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from) as any;
+      simulator.spawn(planChild(settings, { ...program, stdio: pipes }, caller));
+
+      const child = new Namespace(options).command(command, commandOptions).spawn();
+      await child.status;
+      for (const name of ["stdin", "stdout", "stderr"] as const) {
+        if (commandOptions[name] === "piped") await (name === "stdin" ? child.stdin.close() : child[name].cancel());
+      }
+      children.push({ pid: child.pid, explanation, calls: simulator.calls });
+    }
+    const plain = (_: string, value: unknown) => value instanceof Uint8Array ? { bytes: [...value] } : value;
+    console.log(JSON.stringify({ parent: Deno.pid, children }, plain));
+  `;
+}
+
+for (const user of USERS) {
+  isolatedTest(`explain() and the simulator say what strace sees, as ${user}`, async () => {
+    const sets = OPTION_SETS.filter((set) => set.user === undefined || set.user === user);
+    assert(sets.length >= 30);
+    const { code, stdout, stderr, threads } = await trace(program(sets), { user, calls: CALLS, permissions: ["-A"] });
+    assertEquals(code, 0, stderr);
+    const { parent, children }: Sent = JSON.parse(stdout);
+    assertEquals(children.length, sets.length);
+    let compared = 0;
+    for (const [index, { pid, explanation, calls }] of children.entries()) {
+      const title = `${user}, ${JSON.stringify(sets[index])}`;
+      const real = realCalls(threads.get(parent)!, threads.get(pid)!, pid);
+      compareWithSimulator(real, calls, pid, title);
+      compareWithExplanation(real, [explanation.clone, ...explanation.steps], pid, title);
+      compared += real.length;
+    }
+    assert(compared > sets.length * 6);
+  });
+}
+
+/** What parent and child did between clone and program. */
+function realCalls(parent: readonly TracedCall[], child: readonly TracedCall[], pid: number): TracedCall[] {
+  const cloned = parent.findIndex(({ call, result }) => call === "clone3" && result === pid);
+  assert(cloned >= 0);
+  // Then it waits for the child or, where that was faster, puts its own affairs in order.
+  const met = parent.findIndex(({ call }, index) => index > cloned && (call === "futex" || call === "prctl"));
+  const executed = child.findIndex(({ call, result }) => call === "execve" && result === 0);
+  return [...parent.slice(cloned, met), ...child.slice(0, executed + 1)];
+}
+
+/** The simulator calls its first child this. */
+const SIMULATED_PID = 1000;
+
+function compareWithSimulator(
+  real: readonly TracedCall[],
+  simulated: readonly SentCall[],
+  pid: number,
+  title: string,
+): void {
+  const [clone, ...others] = real;
+  const flags = Number(/flags=(0x[0-9a-f]+)/.exec(clone!.line)![1]);
+  assertEquals(simulated[0]!.args, [flags - CLONE_OWN], title);
+  assertEquals(others.map(({ call }) => call), simulated.slice(1).map(({ call }) => call), title);
+
+  const descriptors = new Map<number, number>(); // Simulated to real.
+  const words = new Map<string, number>();
+  for (const [index, { call, args, result, line }] of others.entries()) {
+    const ours = simulated[index + 1]!;
+    const where = `${title}\n${line}`;
+    assertEquals(args.length, ours.args.length, where);
+    for (const [position, argument] of args.entries()) {
+      let wanted = ours.args[position]!;
+      if (isDescriptor(call, position) && typeof wanted === "number" && wanted > 2) {
+        if (!descriptors.has(wanted)) descriptors.set(wanted, argument.value as number);
+        wanted = descriptors.get(wanted)!;
+      } else if (wanted === "&parent" || wanted === "&go") {
+        if (!words.has(wanted)) words.set(wanted, argument.value as number);
+        wanted = words.get(wanted)!;
+      } else if (wanted === `/proc/${SIMULATED_PID}`) {
+        wanted = `/proc/${pid}`;
+      } else if (typeof wanted === "object" && wanted !== null && "bytes" in wanted) {
+        assertEquals(argument.value ?? argument.text, describeBytes(call, wanted.bytes), where);
+        continue;
+      }
+      // strace says [] of an empty set of signals and of an empty list alike.
+      assertEquals(argument.value, wanted, where);
+    }
+    if (call === "futex") continue; // Whether it had to wait is not of the plan.
+    assertEquals(result < 0, ours.result < 0, where);
+    if (opens(call)) descriptors.set(ours.result, result);
+  }
+  const word = words.get("&parent")!;
+  assertEquals(words.get("&go") ?? word + 4, word + 4, title);
+}
+
+function isDescriptor(call: string, position: number): boolean {
+  return position === 0 && ["openat", "write", "ioctl", "close", "dup3", "fcntl", "fchmod"].includes(call);
+}
+
+function opens(call: string): boolean {
+  return call === "openat" || call === "socket" || call === "fcntl";
+}
+
+/** Bytes as strace reads them. */
+function describeBytes(call: string, bytes: readonly number[]): string | readonly string[] {
+  const view = new DataView(Uint8Array.from(bytes).buffer);
+  switch (call) {
+    case "futex":
+      return `{tv_sec=${view.getBigInt64(0, true)}, tv_nsec=${view.getBigInt64(8, true)}}`;
+    case "ioctl": {
+      const rest = bytes.filter((byte, index) => index > 1 && index !== 16 && byte !== 0);
+      assertEquals([view.getUint16(16, true), rest], [1, []]);
+      return `{ifr_name="${String.fromCharCode(...bytes.slice(0, 2))}", ifr_flags=IFF_UP}`;
+    }
+    case "rt_sigprocmask":
+      return view.getBigUint64(0, true) === 0n ? [] : "some";
+    default:
+      return new TextDecoder().decode(Uint8Array.from(bytes));
+  }
+}
+
+function compareWithExplanation(
+  real: readonly TracedCall[],
+  steps: readonly ExplainedStep[],
+  pid: number,
+  title: string,
+): void {
+  const left = [...steps];
+  const earlier: TracedCall[] = [];
+  for (const traced of real) {
+    if (traced.call === "close") continue; // Of what was opened for the section.
+    let step = left.shift();
+    // A step that is not always made is left out unless the one before it was refused.
+    while (step !== undefined && step.onlyAfter.length > 0 && !step.onlyAfter.includes(earlier.at(-1)?.errno ?? "")) {
+      step = left.shift();
+    }
+    assert(step !== undefined, `${title}\nis not explained: ${traced.line}`);
+    const where = `${title}\n${step.text}\n${traced.line}`;
+    if (step.call === "clone") {
+      const names = /flags=0x\w+ \/\* (.*?) \*\//.exec(traced.line)![1]!.split("|");
+      const made = names.filter((name) => name.startsWith("CLONE_NEW"));
+      assertEquals(made.sort(), step.args[0]!.split("|").filter((name) => name !== "0").sort(), where);
+    } else {
+      assertEquals(traced.call, step.call, where);
+      assertEquals(traced.args.length, step.args.length, where);
+      for (const [index, argument] of traced.args.entries()) {
+        const explained = step.args[index]!;
+        assert(isExplainedBy(argument, explained, earlier, pid), `${where}\n${argument.text} is not ${explained}`);
+      }
+    }
+    if (traced.errno !== undefined && traced.call !== "futex") assert(step.tolerates.includes(traced.errno), where);
+    earlier.push(traced);
+  }
+  assertEquals(left.filter(({ onlyAfter }) => onlyAfter.length === 0), [], title);
+}
+
+/** What explain() has names for and strace has not. */
+const NAMES: ReadonlyMap<string, number> = new Map([["FUTEX_OWNER_DIED", 0x4000_0000], ["~0U", 0xffff_ffff]]);
+
+function isExplainedBy(
+  { value, text }: TracedArgument,
+  explained: string,
+  earlier: readonly TracedCall[],
+  pid: number,
+): boolean {
+  if (text === explained) return true;
+  if (NAMES.has(explained)) return value === NAMES.get(explained);
+  if (explained === "&parent" || explained === "&go") return typeof value === "number" && value > 4096;
+  if (explained === "<pipe>") return typeof value === "number" && value > 2;
+  const [, from] = /^<(\w+)>$/.exec(explained) ?? [];
+  if (from !== undefined) return earlier.some(({ call, result }) => call === from && result === value);
+  if (explained === `"/proc/<child>"`) return value === `/proc/${pid}`;
+  const shown = (text: string): string =>
+    text.length > 64 ? `${JSON.stringify(text.slice(0, 64))}…` : JSON.stringify(text);
+  if (typeof value === "string") return explained === shown(value);
+  if (!Array.isArray(value)) return false;
+  if (explained === `[${value.length} strings]`) return true;
+  return explained === `[${value.slice(0, 8).map(shown).join(", ")}${value.length > 8 ? ", …" : ""}]`;
+}

@@ -1,0 +1,88 @@
+/**
+ * Options of all kinds, by themselves and together: what plans are tried with.
+ *
+ * @module
+ */
+
+import type { CommandOptions, NamespaceOptions } from "../../mod.ts";
+import type { User } from "./program.ts";
+
+/** One thing to run. All of it can be written as JSON. */
+export interface OptionSet {
+  readonly options: NamespaceOptions;
+  /** @default {"/bin/true"} */
+  readonly command?: string;
+  readonly commandOptions?: Omit<CommandOptions, "signal">;
+  /** Only this user may. @default {both may} */
+  readonly user?: User;
+  /** The program that asks is in a folder below /tmp. @default {it is in /} */
+  readonly fromTmp?: boolean;
+}
+
+/** Every option, every kind of value, and what the order of steps depends on. Each runs to a good end. */
+export const OPTION_SETS: readonly OptionSet[] = [
+  { options: {} },
+  { options: { privateMount: true } },
+  { options: { privateTmp: true } },
+  { options: { privateTmp: true }, fromTmp: true },
+  { options: { privateTmp: { size: "16m", mode: 0o700, nrInodes: "10k", huge: "never" } } },
+  { options: { privateTmp: { size: 4096, uid: 0, gid: 0 }, privateUser: true } },
+  { options: { privatePid: true } },
+  { options: { privatePid: true, noProc: true } },
+  { options: { privateNet: true } },
+  { options: { privateIpc: true } },
+  { options: { privateSysvsem: true } },
+  { options: { privateUts: true } },
+  { options: { hostname: "box" } },
+  { options: { hostname: "box", domainname: "example.org" } },
+  { options: { privateCgroup: true } },
+  { options: { privateTime: true } },
+  { options: { privateTime: { monotonic: 3600.25, boottime: -0.5 } } },
+  { options: { privateTime: { boottime: 60 }, privateUser: "self", privatePid: true } },
+  { options: { privateUser: true } },
+  { options: { privateUser: "self", privateMount: true } },
+  { options: { privateUser: { uid: 5 } } },
+  { options: { privateUser: { uid: 7, gid: 8 }, privateNet: true } },
+  {
+    options: {
+      privateUser: {
+        uidMap: [{ inside: 0, outside: 0 }, { inside: 1, outside: 100_000, count: 9 }],
+        gidMap: [{ inside: 0, outside: 0 }, { inside: 5, outside: 7 }],
+      },
+    },
+    commandOptions: { uid: 3, gid: 5 },
+    user: "root",
+  },
+  {
+    options: {
+      privateUser: { uidMap: [{ inside: 9, outside: 65534 }], gidMap: [{ inside: 9, outside: 65534 }] },
+      privateTmp: true,
+    },
+    user: "nobody",
+  },
+  { options: { privatePid: true, privateTmp: true, privateNet: true, hostname: "box" } },
+  {
+    options: {
+      privateTmp: true,
+      privatePid: true,
+      privateNet: true,
+      privateSysvsem: true,
+      privateUser: true,
+      hostname: "all",
+      privateCgroup: true,
+      privateTime: { monotonic: 1, boottime: 1 },
+    },
+  },
+  { options: { privateUser: false }, commandOptions: { cwd: "/usr" } },
+  { options: { privateTmp: true }, commandOptions: { cwd: "/tmp" } },
+  { options: { privateMount: true }, commandOptions: { uid: 65534, gid: 65534 }, user: "root" },
+  { options: { privatePid: true, privateUser: true }, commandOptions: { uid: 0, gid: 0, cwd: "/" } },
+  { options: {}, commandOptions: { gid: 65534 } },
+  { options: {}, commandOptions: { stdin: "null" } },
+  { options: { privateTmp: true }, commandOptions: { stdin: "null", stdout: "null", stderr: "null" } },
+  { options: { privatePid: true }, commandOptions: { stdin: "piped", stdout: "piped", stderr: "piped" } },
+  { options: {}, commandOptions: { args: ["", "a b", 'q"\\\n', "ü€😀", "x".repeat(300)], argv0: "-other" } },
+  { options: { privateUts: true }, commandOptions: { clearEnv: true, env: { A: "1", B: "ü\n" } } },
+  { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
+  { options: { privateMount: true, termChild: false }, command: "true" },
+];
