@@ -129,7 +129,7 @@ export class CodeProcess<Result> {
 }
 
 /** This very Deno, also where no permission leads to its file, or another file is there by now. */
-const THIS_DENO = "/proc/self/exe";
+export const THIS_DENO = "/proc/self/exe";
 const utf8 = new TextEncoder();
 const clone = codec();
 
