@@ -98,7 +98,13 @@ export class Namespace {
    * `privatePid`. It has the permissions of this process, and its stdin, stdout and stderr: see {@linkcode spawn} for others.
    *
    * Arguments and result are copied, by the rules of the structured clone algorithm. Of a function only the text goes
-   * inside: what it needs from around it is to be passed as an argument, or imported in it.
+   * inside: what it needs from around it is to be passed as an argument, or imported in it. `import("./x.ts")` has no file
+   * there that it could be relative to, nor the program's import map, and `import.meta` is not there at all: pass
+   * `import.meta.resolve("./x.ts")` as an argument, which takes the permission to read that file, or run the module itself.
+   *
+   * Of the stack of an error that a function throws, the first lines are places in its own text, such as `run:name:2:5`:
+   * of the JavaScript that runs, without types and as Deno formats it, counted from its first line, with that line below.
+   * Then come those of who called this. A module's places are those of its file.
    *
    * When the code has returned, its process is ended, whatever else it had begun.
    *

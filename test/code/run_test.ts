@@ -1,6 +1,14 @@
 // Code in namespaces: what it sees, what comes back, how it fails, and that nothing is left.
 
-import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { Namespace, type NamespaceOptions, RunError } from "../../mod.ts";
 import { NAMESPACE_FILES } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
@@ -136,9 +144,10 @@ isolatedTest("run() rejects with what was thrown: class, message, stack, cause",
     "bad",
   ) as Error;
   assertInstanceOf(error.cause, Deno.errors.NotFound);
-  const [head, first, ...rest] = error.stack!.split("\n");
+  const [head, first, shown, ...rest] = error.stack!.split("\n");
   assertEquals(head, "RangeError: bad");
   assert(/^ +at fails \(run:fails:2:\d+\)$/.test(first!), first);
+  assertMatch(shown!, /^ {6}\| throw new RangeError\("bad", \{/); // The line itself.
   assertStringIncludes(rest[0]!, "run_test.ts:"); // And then who called run().
   assert(!error.stack!.includes("data:"), error.stack);
 });
@@ -164,6 +173,60 @@ isolatedTest("run() names a variable around the function, and says how to pass i
   assertStringIncludes(error.message, `"outer" is a variable around the function`);
   assertStringIncludes(error.message, "run((outer) => ..., outer)");
   assertStringIncludes(error.stack!, error.message);
+});
+
+isolatedTest(
+  "the stack of run() shows the line of the function that was under way, however it is written",
+  async () => {
+    const ns = new Namespace();
+    const object = {
+      deep(depth: number): never {
+        function down(depth: number): never {
+          if (depth === 0) return (null as unknown as { nothing: never }).nothing;
+          return down(depth - 1);
+        }
+        return down(depth);
+      },
+    };
+    const error = await assertRejects(() => ns.run(object.deep, 2), TypeError) as Error;
+    const lines = error.stack!.split("\n").map((line) => line.replace(/:\d+\)$/, ")"));
+    assertEquals(lines.slice(1, 7).map((line) => line.trim()), [
+      "at down (run:deep:3)",
+      "| if (depth === 0) return null.nothing;",
+      "at down (run:deep:4)",
+      "at down (run:deep:4)",
+      "at deep (run:deep:6)",
+      lines[6]!.trim(),
+    ]);
+    assertStringIncludes(lines[6]!, "run_test.ts:");
+    const long = await assertRejects(() =>
+      ns.run(Function(`throw new Error("${"long ".repeat(50)}")`) as () => void)
+    ) as Error;
+    assertMatch(long.stack!, /\n {6}\| throw new Error\("(long )+l?o?n?g?…\n/);
+  },
+);
+
+isolatedTest("run() says how to import in a function what its module imports", async () => {
+  const ns = new Namespace();
+  const specifiers = ["./module.ts", "../module.ts", "/module.ts", "@std/assert"];
+  for (const specifier of specifiers) {
+    const error = await assertRejects(() => ns.run((name: string) => import(name), specifier), TypeError) as Error;
+    assertStringIncludes(error.message, `the function has no file inside, nor the program's import map`);
+    assertStringIncludes(error.message, `run(async (url) => await import(url), import.meta.resolve("./x.ts"))`);
+  }
+  await assertRejects(() => ns.run(() => import.meta.url), SyntaxError, "import.meta is of the module around it; pass");
+  await assertRejects(
+    () => ns.run(() => import("file:///missing.ts")),
+    TypeError,
+    `Module not found "file:///missing.ts"`,
+  );
+  const imported = async (url: string) => (await import(url)).default(1, "a");
+  assertEquals((await ns.run(imported, import.meta.resolve("./module.ts"))).text, "a");
+  const equals = await ns.run(
+    async (url: string) => Object.keys(await import(url)),
+    import.meta.resolve("@std/assert"),
+  );
+  assert(equals.includes("assertEquals"));
 });
 
 isolatedTest("run() takes methods and async functions, and refuses what has no text", async () => {
