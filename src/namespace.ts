@@ -128,7 +128,8 @@ export class Namespace {
    */
   run<Args extends unknown[], Result>(code: (...args: Args) => Result, ...args: Args): Promise<Awaited<Result>>;
   /**
-   * Runs the default export of a module in namespaces of its own.
+   * Runs the default export of a module in namespaces of its own. A remote module is imported there, too: from Deno's
+   * cache, or over the network, which `privateNet` hides.
    *
    * @param code The URL of a module, such as `import.meta.resolve("./inside.ts")`.
    * @param args The arguments of its default export.

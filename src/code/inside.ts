@@ -12,6 +12,8 @@ export interface Request {
   readonly text?: string | undefined;
   /** What the code is called in stacks. */
   readonly name: string;
+  /** The option that asked for a network of its own, where one did. */
+  readonly privateNet?: string | undefined;
   /** Permissions that were for the channel alone. */
   readonly revoke: readonly Deno.PermissionDescriptor[];
 }
@@ -41,7 +43,7 @@ export const INSIDE_SOURCE = "sys-linux-namespace:inside";
 
 /** Runs the code. Its text is evaluated in the process inside: it needs nothing but its argument and the globals of Deno. */
 export async function runInside({ codec, head, args, load, kinds, write }: Inside): Promise<void> {
-  const { text, name, revoke } = JSON.parse(new TextDecoder().decode(head)) as Request;
+  const { text, name, privateNet, revoke } = JSON.parse(new TextDecoder().decode(head)) as Request;
   const { exit } = Deno;
   const source = `run:${name}`;
 
@@ -92,8 +94,13 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     return lines.join("\n");
   }
 
-  /** What somebody can do who took the function for a part of its module. */
+  /** What somebody can do who took the function for a part of its module, or the network for the outer one. */
   function adviceOn(error: Error): string | undefined {
+    if (privateNet !== undefined && /^Import '|^Failed loading /.test(error.message)) {
+      if (!error.message.includes("error sending request")) return undefined;
+      return `the network inside is one of its own, for ${privateNet}, so a module can be had only from Deno's cache; ` +
+        `import it outside first, or run without ${privateNet}`;
+    }
     if (text === undefined) return undefined;
     const variable = error instanceof ReferenceError && /^(\S+) is not defined$/.exec(error.message)?.[1];
     const topFrame = String(error.stack).split("\n").find((line) => /^ +at /.test(line));
@@ -118,7 +125,7 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
       const advice = adviceOn(made);
       if (advice !== undefined) {
         const before = made.message;
-        made.message = `${before}: ${advice}`;
+        made.message = `${before}${before.includes("\n") ? "\n" : ": "}${advice}`;
         made.stack = made.stack.replace(before, () => made.message);
       }
     } catch {

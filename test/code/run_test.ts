@@ -378,6 +378,63 @@ isolatedTest("run() of a module calls its default export", async () => {
   await assertRejects(() => ns.run(new URL("missing.ts", url)), TypeError, "Module not found");
 });
 
+isolatedTest("run() of a module takes it from the network, or from the cache where there is none", async () => {
+  const modules: Record<string, string> = {
+    "/main.ts": `import { two } from "./two.ts"; export default (n: number): number => n * two;`,
+    "/two.ts": "export const two: number = 2;",
+    "/throws.ts": `export default (): never => {\n  throw new RangeError("over there");\n};`,
+  };
+  const requested: string[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, (request) => {
+    const { pathname } = new URL(request.url);
+    requested.push(pathname);
+    const headers = { "content-type": "application/typescript" };
+    return new Response(modules[pathname] ?? null, { status: pathname in modules ? 200 : 404, headers });
+  });
+  const host = `127.0.0.1:${server.addr.port}`;
+  const url = (name: string): string => `http://${host}/${name}`;
+  const folder = Deno.makeTempDirSync({ dir: "/var/tmp" });
+  const env = { DENO_DIR: folder };
+  const connected = new Namespace({ privatePid: true });
+  const alone = new Namespace({ privatePid: true, privateNet: true });
+  try {
+    const hint = "the network inside is one of its own, for privateNet, so a module can be had only from Deno's cache";
+    const missing = await assertRejects(
+      () => alone.spawn(url("main.ts"), { args: [4], env }).result,
+      TypeError,
+    ) as Error;
+    assertStringIncludes(missing.message, url("main.ts"));
+    assertStringIncludes(missing.message, hint);
+    assertStringIncludes(missing.message, "import it outside first, or run without privateNet");
+    const load = (url: string) => import(url);
+    await assertRejects(() => alone.spawn(load, { args: [url("main.ts")], env }).result, TypeError, hint);
+    assertEquals(requested, []);
+
+    assertEquals(await connected.spawn<number>(url("main.ts"), { args: [4], env }).result, 8);
+    assertEquals(requested.sort(), ["/main.ts", "/two.ts"]);
+    assertEquals(await alone.spawn<number>(new URL(url("main.ts")), { args: [5], env }).result, 10);
+    assertEquals(requested.length, 2); // It was in the cache.
+
+    const error = await assertRejects(() => connected.spawn(url("throws.ts"), { env }).result, RangeError) as Error;
+    assertStringIncludes(error.stack!, `${url("throws.ts")}:2:`);
+    const none = await assertRejects(
+      () => connected.spawn(url("no.ts"), { env }).result,
+      TypeError,
+      "Module not found",
+    );
+    assert(!(none as Error).message.includes("privateNet"));
+
+    // Deno itself wants a permission for hosts that it does not know.
+    const permissions = { import: [host] };
+    assertEquals(await connected.spawn<number>(url("main.ts"), { args: [6], permissions, env }).result, 12);
+    const refused = connected.spawn(url("main.ts"), { args: [6], permissions: "none", env }).result;
+    await assertRejects(() => refused, TypeError, `Requires import access to "${host}"`);
+  } finally {
+    await server.shutdown();
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
 isolatedTest("a process that the code leaves behind does not keep its result from coming", async () => {
   const ns = new Namespace();
   const start = performance.now();
