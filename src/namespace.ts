@@ -74,8 +74,8 @@ export class Namespace {
    * does from then on, synchronously or not, in Workers and in commands that it starts, is inside. The current folder stays.
    *
    * It takes CAP_SYS_ADMIN, and can be done for mounts, /tmp, network, IPC, semaphores, names and cgroups. A process that
-   * runs already cannot enter a pid, user or time namespace: {@linkcode command} is for those. After one with mounts,
-   * `Deno.chdir()` changes the folder of the calling thread alone, so give absolute paths to what is asynchronous.
+   * runs already cannot enter a pid, user or time namespace: {@linkcode command} is for those. After one with mounts, even where
+   * that failed, `Deno.chdir()` changes the folder of the calling thread alone, so give absolute paths to what is asynchronous.
    *
    * @throws {TypeError} When a running process cannot enter what was asked for.
    * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.

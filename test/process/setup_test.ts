@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { runProgram } from "../support/program.ts";
-import { told } from "../support/setup.ts";
+import { FILTER_CALLS, told } from "../support/setup.ts";
 
 const ALL: NamespaceOptions = {
   privateTmp: { size: "1m" },
@@ -102,6 +102,72 @@ isolatedTest("setup() gives this program's servers and fetch() a network of thei
   `) as [string[], string];
   assertEquals([[...new Set(interfaces)], text], [["lo"], "hello"]);
 });
+
+/** How a Worker makes its own thread one that cannot be moved. */
+const FAILING_THREADS = [
+  // It is refused its first namespace: no capability is left in this thread alone.
+  [
+    "gives its capabilities up",
+    `const libc = Deno.dlopen("libc.so.6", { capset: { parameters: ["buffer", "buffer"], result: "i32" } });
+     const header = new Uint32Array([0x20080522, 0]); // _LINUX_CAPABILITY_VERSION_3
+     if (libc.symbols.capset(header, new Uint32Array(6)) !== 0) throw new Error("capset");`,
+    "Operation not permitted (EPERM)",
+  ],
+  // It is refused its last one, the mounts, when it has entered all others.
+  ["is refused the mounts", `filterCalls([[308, 268]], 0x50005, false, 0x20000);`, "Input/output error (EIO)"],
+] as const;
+
+for (const [what, code, reason] of FAILING_THREADS) {
+  isolatedTest(`setup() undoes everything in every thread when one that ${what} cannot be moved`, async () => {
+    const seen = await told(`
+      const text = FILTER + "\\nself.onmessage = () => {" + ${JSON.stringify(code)} + "; self.postMessage(0); };";
+      const worker = new Worker("data:text/javascript," + encodeURIComponent(text), { type: "module" });
+      const places = () => threads().sort().map((thread) => thread + " " + namespaces(thread) + " " +
+        Deno.readLinkSync("/proc/self/task/" + thread + "/cwd"));
+      const mounts = () => threads().map((thread) => Deno.readTextFileSync("/proc/self/task/" + thread + "/mountinfo"));
+      await new Promise((resolve) => { worker.onmessage = resolve; worker.postMessage(0); });
+      Deno.chdir("/usr");
+      await load();
+      const ns = new Namespace(${JSON.stringify(ALL)});
+      const messages = new Set(), differences = [];
+      let count = 0, beforeFds = 0;
+      for (let round = 0; round < 20; round++) {
+        const before = places(), beforeMounts = new Set(mounts());
+        if (round === 1) beforeFds = fds();
+        try { ns.setup(); } catch (error) { messages.add(error.name + ": " + error.message); }
+        const after = places();
+        count = after.length;
+        // A thread may have ended, or begun, meanwhile: Deno's pool does that.
+        const known = new Set(before.map((line) => line.split(" ")[0]));
+        differences.push(...after.filter((line) => known.has(line.split(" ")[0]) && !before.includes(line)));
+        differences.push(...mounts().filter((text) => !beforeMounts.has(text)));
+        await load();
+      }
+      const moreFds = fds() - beforeFds, hostname = Deno.hostname();
+      worker.terminate();
+      // Then nothing is in the way. A thread ends when it is ready to.
+      for (let turn = 0; turn < 100 && Deno.hostname() !== "inside"; turn++) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        try { ns.setup(); } catch { /* Not yet. */ }
+      }
+      console.log(JSON.stringify({
+        messages: [...messages], differences, many: count > 4, moreFds, same: hostname !== "inside",
+        in: [Deno.hostname(), Deno.cwd(), everyThread().length],
+      }));
+    `.replace("FILTER", () => JSON.stringify(FILTER_CALLS)));
+    assertEquals(seen, {
+      messages: [
+        `NamespaceError: Cannot move all threads of this process: ${reason}\n` +
+        `Everything is as it was. A thread could not move, or did not answer a signal within five seconds.`,
+      ],
+      differences: [],
+      many: true,
+      moreFds: 0,
+      same: true,
+      in: ["inside", "/usr", 1],
+    });
+  });
+}
 
 Deno.test("setup() refuses what a running process cannot enter, and says what can", () => {
   for (

@@ -34,13 +34,20 @@ export async function told(code: string, options: ProgramOptions = {}): Promise<
  * @param calls Their numbers on x86_64 and on aarch64.
  * @param answer SECCOMP_RET_*.
  * @param everyThread Whether not only the calling one.
+ * @param second Only where the second argument is this.
  */
-function filterCalls(calls: readonly (readonly [number, number])[], answer: number, everyThread: boolean): void {
+function filterCalls(
+  calls: readonly (readonly [number, number])[],
+  answer: number,
+  everyThread: boolean,
+  second?: number,
+): void {
   const numbers = calls.map(([x86, arm]) => Deno.build.arch === "x86_64" ? x86 : arm);
   const program = [
     [0x20, 0, 0, 0], // Load the number.
-    ...numbers.map((number, index) => [0x15, numbers.length - index, 0, number]), // Jump to the answer if it is this.
+    ...numbers.map((number, index) => [0x15, numbers.length - index, 0, number]), // Leave the next ones out if it is this.
     [0x06, 0, 0, 0x7fff0000],
+    ...second === undefined ? [] : [[0x20, 0, 0, 24], [0x15, 1, 0, second], [0x06, 0, 0, 0x7fff0000]],
     [0x06, 0, 0, answer],
   ];
   const filter = new DataView(new ArrayBuffer(program.length * 8));
