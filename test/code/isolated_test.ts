@@ -140,6 +140,46 @@ isolatedTest("isolated() works for nobody with --allow-ffi alone, where all of i
   assertStringIncludes(stdout, "ok | 2 passed (1 step) | 0 failed");
 });
 
+isolatedTest(
+  "isolated() finds the modules that the runner finds: by its flags, and by the folder that it began in",
+  async () => {
+    const folder = Deno.makeTempDirSync();
+    try {
+      Deno.writeTextFileSync(`${folder}/word.ts`, `export const word = "mapped";`);
+      Deno.writeTextFileSync(`${folder}/map.json`, `{ "imports": { "word": "./word.ts" } }`);
+      const options = JSON.stringify({ privateTmp: true });
+      Deno.writeTextFileSync(
+        `${folder}/mapped.ts`,
+        `import { word } from "word";
+       import { isolated } from ${JSON.stringify(import.meta.resolve("../../mod.ts"))};
+       const body = () => { if (word !== "mapped") throw new Error(word); };
+       Deno.test("mapped", isolated(${options}, body));
+       Deno.test("from another folder", async (t) => {
+         Deno.chdir("/");
+         await inner(t);
+       });
+       const inner = isolated(${options}, body);`,
+      );
+      const run = async (...flags: string[]): Promise<void> => {
+        const args = ["test", "-A", "--no-check", ...flags, "mapped.ts"];
+        const command = new Deno.Command(Deno.execPath(), { args, cwd: folder, env: { NO_COLOR: "1" } });
+        const { code, stdout } = await command.output();
+        const text = new TextDecoder().decode(stdout);
+        assertEquals(code, 0, text);
+        assertStringIncludes(text, "ok | 2 passed | 0 failed");
+      };
+      await run("--config", "map.json");
+      await run("-c=map.json", "--no-lock");
+      await run("--no-config", "--import-map=map.json");
+      Deno.renameSync(`${folder}/map.json`, `${folder}/deno.json`);
+      await run();
+      assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), ["deno.json", "mapped.ts", "word.ts"]);
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  },
+);
+
 Deno.test("isolated() refuses wrong options when it is called", () => {
   const body = (): void => {};
   assertThrows(() => isolated({ privateTemp: true } as NamespaceOptions, body), TypeError, `"privateTmp"`);
