@@ -86,6 +86,7 @@ export function isolated(options: NamespaceOptions, second: IsolatedOptions | Te
   if (!inside) loadShim();
   const cwd = currentFolder();
   return async (t) => {
+    if (typeof t?.step !== "function") throw new TypeError("Cannot isolate a test: it is called without its context");
     const { runIsolated } = await outside();
     await runIsolated({ settings, options: processOptions, index, text: String(body), cwd }, t);
   };

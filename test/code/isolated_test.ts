@@ -1,6 +1,6 @@
 // isolated() as test authors meet it: files of tests, and what the runner says of them.
 
-import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { isolated, type IsolatedOptions, type NamespaceOptions } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { packageFolder, runArgv } from "../support/program.ts";
@@ -180,9 +180,10 @@ isolatedTest(
   },
 );
 
-Deno.test("isolated() refuses wrong options when it is called", () => {
+Deno.test("isolated() refuses wrong options when it is called, and to be called as what is no test", async () => {
   const body = (): void => {};
   assertThrows(() => isolated({ privateTemp: true } as NamespaceOptions, body), TypeError, `"privateTmp"`);
   assertThrows(() => isolated({}, { argz: 1 } as unknown as IsolatedOptions, body), TypeError, `"argz"`);
+  await assertRejects(async () => await isolated({}, body)(undefined as never), TypeError, "without its context");
   assertThrows(() => isolated({}, {}, undefined as unknown as typeof body), TypeError, "its body is no function");
 });
