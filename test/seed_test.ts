@@ -3,6 +3,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../mod.ts";
+import { until } from "./support/inside.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { stdoutAs, USERS } from "./support/nobody.ts";
 import { packageFolder, runProgram, startProgram, type User } from "./support/program.ts";
@@ -168,7 +169,7 @@ for (const user of USERS) {
       // PID 1 is kept from the TERM that comes first.
       assertEquals([await lines(), await lines()], [`["RunError","SIGKILL"]`, "run 1"]);
       assertEquals(await lines(), "asleep 1 true");
-      assertEquals(sleepers(), 1);
+      await until("it sleeps", () => sleepers() === 1, 20_000); // Its command line is there a little later than it is.
       Deno.kill(program.pid, "SIGALRM");
       assertEquals(await lines(), `["RunError","SIGKILL"]`);
       assertEquals(sleepers(), 0);
