@@ -12,6 +12,7 @@
  */
 
 export { type CodeOptions, CodeProcess } from "./src/code/code_process.ts";
+export { isolated, type IsolatedOptions, type TestBody } from "./src/code/isolated.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
 export type { BuildOptions } from "./src/launch/build.ts";
 export { RunError } from "./src/code/run_error.ts";

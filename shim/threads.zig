@@ -51,7 +51,8 @@ var job: struct {
 } = undefined;
 
 /// Moves every thread but the calling one to the targets and to `folder`, as its own current folder, unless that is
-/// negative: it must be given with a mount namespace, whose root a thread is put to otherwise. Returns 0, or the errno of the first thread that could not: then some have moved and some have not.
+/// negative: it must be given with a mount namespace, whose root a thread is put to otherwise. Returns 0, or the errno of
+/// the first thread that could not: then all others that can have moved.
 pub fn moveOthers(targets: []const Target, folder: i32) u32 {
     assert(targets.len <= targets_max);
     @memcpy(job.targets[0..targets.len], targets);
@@ -67,18 +68,24 @@ pub fn moveOthers(targets: []const Target, folder: i32) u32 {
     };
     var before: linux.Sigaction = undefined;
     if (linux.errno(linux.sigaction(signal, &action, &before)) != .SUCCESS) return @intFromEnum(linux.E.BUSY);
-    defer _ = linux.sigaction(signal, &before, null);
 
     for (0..passes_max) |_| {
         @atomicStore(u32, &job.pending, 1, .release);
-        const asked = askNewThreads(signal) catch |refusal| return @intFromEnum(@as(linux.E, switch (refusal) {
+        var asked: u32 = 0;
+        const refusal: linux.E = if (askNewThreads(signal, &asked)) .SUCCESS else |refusal| switch (refusal) {
             error.NoProc => .NOENT,
             error.TooManyThreads => .NFILE,
-        }));
-        if (asked == 0) return 0;
-        const errno = waitForAnswers();
-        if (errno != 0) return errno;
+        };
+        const failure = waitForAnswers() catch {
+            // The signal is still to come somewhere, and without the handler it would end the process.
+            @atomicStore(u32, &job.thread_count, 0, .release);
+            return @intFromEnum(linux.E.TIMEDOUT);
+        };
+        if (asked > 0 and refusal == .SUCCESS) continue;
+        _ = linux.sigaction(signal, &before, null);
+        return if (failure != 0) failure else @intFromEnum(refusal);
     }
+    _ = linux.sigaction(signal, &before, null);
     return @intFromEnum(linux.E.AGAIN);
 }
 
@@ -94,8 +101,8 @@ fn unusedSignal() ?linux.SIG {
     return null;
 }
 
-/// Sends the signal to each thread that was not asked before; says to how many.
-fn askNewThreads(signal: linux.SIG) error{ NoProc, TooManyThreads }!u32 {
+/// Sends the signal to each thread that was not asked before, and counts them.
+fn askNewThreads(signal: linux.SIG, asked: *u32) error{ NoProc, TooManyThreads }!void {
     const process = linux.getpid();
     const own = linux.gettid();
     const opened = linux.openat(linux.AT.FDCWD, "/proc/self/task", .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
@@ -103,12 +110,11 @@ fn askNewThreads(signal: linux.SIG) error{ NoProc, TooManyThreads }!u32 {
     const fd: i32 = @intCast(opened);
     defer _ = linux.close(fd);
 
-    var asked: u32 = 0;
     var buffer: [4096]u8 align(8) = undefined;
     while (true) {
         const size = linux.getdents64(fd, &buffer, buffer.len);
         if (linux.errno(size) != .SUCCESS) return error.NoProc;
-        if (size == 0) return asked;
+        if (size == 0) return;
         var at: usize = 0;
         while (at < size) {
             const entry: *align(1) const linux.dirent64 = @ptrCast(&buffer[at]);
@@ -120,7 +126,7 @@ fn askNewThreads(signal: linux.SIG) error{ NoProc, TooManyThreads }!u32 {
             @atomicStore(u32, &job.thread_count, job.thread_count + 1, .release);
             _ = @atomicRmw(u32, &job.pending, .Add, 1, .release);
             _ = linux.tgkill(process, tid.?, signal); // Where it has ended, `waitForAnswers` sees that.
-            asked += 1;
+            asked.* += 1;
         }
     }
 }
@@ -142,22 +148,23 @@ fn find(tid: i32) ?*Thread {
     return null;
 }
 
-/// Waits until each thread that was asked has moved or ended; the errno of one that could not move.
-fn waitForAnswers() u32 {
+/// Waits until each thread that was asked has answered or ended; the errno of the first that could not move.
+fn waitForAnswers() error{TimedOut}!u32 {
     const interval: linux.timespec = .{ .sec = 0, .nsec = std.time.ns_per_ms };
     _ = @atomicRmw(u32, &job.pending, .Sub, 1, .acq_rel);
     for (0..answer_timeout_ms) |_| {
         const seen = @atomicLoad(u32, &job.pending, .acquire);
         var missing = false;
+        var failure: u32 = 0;
         for (job.threads[0..job.thread_count]) |*thread| switch (@atomicLoad(State, &thread.state, .acquire)) {
             .moved => {},
-            .failed => return thread.errno,
+            .failed => failure = if (failure == 0) thread.errno else failure,
             .asked => missing = missing or isThere(thread.tid),
         };
-        if (!missing) return 0;
+        if (!missing) return failure;
         _ = linux.futex_4arg(&job.pending, .{ .cmd = .WAIT, .private = true }, seen, &interval);
     }
-    return @intFromEnum(linux.E.TIMEDOUT);
+    return error.TimedOut;
 }
 
 fn isThere(tid: i32) bool {

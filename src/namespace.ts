@@ -108,8 +108,9 @@ export class Namespace {
    * does from then on, synchronously or not, in Workers and in commands that it starts, is inside. The current folder stays.
    *
    * It takes CAP_SYS_ADMIN, and can be done for mounts, /tmp, network, IPC, semaphores, names and cgroups. A process that
-   * runs already cannot enter a pid, user or time namespace: {@linkcode reexec} and {@linkcode command} are for those. After one with mounts,
-   * `Deno.chdir()` changes the folder of the calling thread alone, so give absolute paths to what is asynchronous.
+   * runs already cannot enter a pid, user or time namespace: {@linkcode reexec} and {@linkcode command} are for those. After
+   * one with mounts, even where that failed, `Deno.chdir()` changes the folder of the calling thread alone, so give absolute
+   * paths to what is asynchronous.
    *
    * @throws {TypeError} When a running process cannot enter what was asked for.
    * @throws {NamespaceError} When the kernel refuses a step; then everything is as it was.
@@ -183,7 +184,13 @@ export class Namespace {
    * `privatePid`. It has the permissions of this process, and its stdin, stdout and stderr: see {@linkcode spawn} for others.
    *
    * Arguments and result are copied, by the rules of the structured clone algorithm. Of a function only the text goes
-   * inside: what it needs from around it is to be passed as an argument, or imported in it.
+   * inside: what it needs from around it is to be passed as an argument, or imported in it. `import("./x.ts")` has no file
+   * there that it could be relative to, nor the program's import map, and `import.meta` is not there at all: pass
+   * `import.meta.resolve("./x.ts")` as an argument, which takes the permission to read that file, or run the module itself.
+   *
+   * Of the stack of an error that a function throws, the first lines are places in its own text, such as `run:name:2:5`:
+   * of the JavaScript that runs, without types and as Deno formats it, counted from its first line, with that line below.
+   * Then come those of who called this. A module's places are those of its file.
    *
    * When the code has returned, its process is ended, whatever else it had begun.
    *
@@ -207,7 +214,8 @@ export class Namespace {
    */
   run<Args extends unknown[], Result>(code: (...args: Args) => Result, ...args: Args): Promise<Awaited<Result>>;
   /**
-   * Runs the default export of a module in namespaces of its own.
+   * Runs the default export of a module in namespaces of its own. A remote module is imported there, too: from Deno's
+   * cache, or over the network, which `privateNet` hides.
    *
    * @param code The URL of a module, such as `import.meta.resolve("./inside.ts")`.
    * @param args The arguments of its default export.

@@ -1,14 +1,37 @@
-// The acceptance set of Sys::Linux::Namespace, by its own numbers, as far as it concerns commands: each assertion as root
-// and, with privateUser, as an ordinary user.
+// The acceptance set of Sys::Linux::Namespace, by its own numbers: each assertion as root and, with privateUser, as an
+// ordinary user, for commands and for functions. Then its defects, by theirs.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { Namespace } from "../mod.ts";
+import { Namespace, type NamespaceOptions } from "../mod.ts";
+import { until } from "./support/inside.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { stdoutAs, USERS } from "./support/nobody.ts";
-import { runProgram } from "./support/program.ts";
+import { packageFolder, runProgram, startProgram, type User } from "./support/program.ts";
+import { FILTER_CALLS, told } from "./support/setup.ts";
 
 /** What sh(1) prints of the numeric folders of /proc, without programs that would add themselves. */
 const LIST_PROCESSES = "cd /proc && for entry in [0-9]*; do echo $entry; done";
+
+/** Only with all permissions Deno lists /proc. */
+const ALL = "{ read: true, write: true, net: true, env: true, run: true, sys: true, ffi: true, import: true }";
+
+/** Deno makes its cache where it is told to, which in these programs is a folder in /tmp. */
+const NO_CACHE = `{ DENO_DIR: "/dev/null/cache" }`;
+
+/** A number that no other process has in its command line. */
+const MARK = `60.${Deno.pid}`;
+
+/** How many processes there are, anywhere, that sleep for {@linkcode MARK}. */
+function sleepers(): number {
+  return [...Deno.readDirSync("/proc")].filter(({ name }) => {
+    if (!/^[0-9]+$/.test(name)) return false;
+    try {
+      return Deno.readTextFileSync(`/proc/${name}/cmdline`).endsWith(`sleep\0${MARK}\0`);
+    } catch {
+      return false; // It has ended.
+    }
+  }).length;
+}
 
 for (const user of USERS) {
   const privateUser = user === "nobody" ? { privateUser: true } : {};
@@ -45,6 +68,37 @@ for (const user of USERS) {
     });
   }
 
+  isolatedTest(title("2, 4, 5, 6", "a function is PID 1, alone, in an empty /tmp, and ends cleanly"), async () => {
+    const marker = Deno.makeTempFileSync({ dir: "/tmp" });
+    try {
+      const seen = await evaluateAs(
+        user,
+        `const ns = new Namespace(${JSON.stringify({ privateTmp: true, privatePid: true, ...privateUser })});
+         const child = ns.spawn(() => ({
+           pid: Deno.pid,
+           tmp: [...Deno.readDirSync("/tmp")].map((entry) => entry.name),
+           pids: [...Deno.readDirSync("/proc")].map((entry) => entry.name).filter((name) => /^[0-9]+$/.test(name)),
+           uid: Deno.uid(),
+         }), { permissions: ${ALL}, env: ${NO_CACHE} });
+         return [await child.result, await child.status, await ns.run(() => Deno.pid)];`,
+      );
+      const status = { success: true, code: 0, signal: null };
+      assertEquals(seen, [{ pid: 1, tmp: [], pids: ["1"], uid: 0 }, status, 1]);
+    } finally {
+      Deno.removeSync(marker);
+    }
+  });
+
+  isolatedTest(title("P5", "run() returns the value, or throws the error"), async () => {
+    const seen = await evaluateAs(
+      user,
+      `const ns = new Namespace(${JSON.stringify({ privatePid: true, ...privateUser })});
+       const thrown = await ns.run(() => { throw new RangeError("five"); }).catch((error) => error);
+       return [await ns.run(() => 5), thrown instanceof RangeError, thrown.message];`,
+    );
+    assertEquals(seen, [5, true, "five"]);
+  });
+
   isolatedTest(
     title("7, 8, 9", "SIGALRM to the parent ends PID 1 and what it started; then another is PID 1"),
     async () => {
@@ -80,16 +134,203 @@ for (const user of USERS) {
       }
     },
   );
+
+  isolatedTest(
+    title("7, 8, 9", "SIGALRM to the parent ends a function that is PID 1 and what it started; then another is PID 1"),
+    async () => {
+      await using program = startProgram(
+        `
+        const ns = new Namespace(${JSON.stringify({ privatePid: true, privateTmp: true, ...privateUser })});
+        const permissions = { run: true, env: true };
+        async function report(child) {
+          const error = await child.result.catch((error) => error);
+          console.log(JSON.stringify([error.name, error.signal]));
+        }
+        await ns.run(() => console.log("run", Deno.pid));
+        await report(ns.spawn(async () => {
+          console.log("asleep", Deno.pid);
+          await new Promise((resolve) => setTimeout(resolve, 60_000));
+          console.log("went on");
+        }));
+        await ns.run(() => console.log("run", Deno.pid));
+        await report(ns.spawn(async () => {
+          const child = new Deno.Command("sleep", { args: ["${MARK}"] }).spawn();
+          console.log("asleep", Deno.pid, child.pid > 1);
+          console.log("went on", (await child.status).code);
+        }, { permissions }));
+        console.log("end", Deno.pid);
+        `,
+        { user },
+      );
+      program.stdin.close();
+      const lines = readLines(program.stdout);
+      assertEquals([await lines(), await lines()], ["run 1", "asleep 1"]);
+      Deno.kill(program.pid, "SIGALRM");
+      // PID 1 is kept from the TERM that comes first.
+      assertEquals([await lines(), await lines()], [`["RunError","SIGKILL"]`, "run 1"]);
+      assertEquals(await lines(), "asleep 1 true");
+      await until("it sleeps", () => sleepers() === 1, 20_000); // Its command line is there a little later than it is.
+      Deno.kill(program.pid, "SIGALRM");
+      assertEquals(await lines(), `["RunError","SIGKILL"]`);
+      assertEquals(sleepers(), 0);
+      assertEquals([await lines(), await lines()], [`end ${program.pid}`, undefined]);
+      assertEquals([(await program.status).code, await program.stderr.text()], [0, ""]);
+    },
+  );
 }
+
+// In this process itself, which root alone can move.
+isolatedTest("seed 10, 11 as root: setup() succeeds, and /tmp is then empty in the caller itself", async () => {
+  const marker = Deno.makeTempFileSync({ dir: "/tmp" });
+  try {
+    const [before, after] = await told(`
+      const before = [...Deno.readDirSync("/tmp")].length;
+      new Namespace({ privateTmp: true }).setup();
+      console.log(JSON.stringify([before, [...Deno.readDirSync("/tmp")].length]));
+    `) as [number, number];
+    assert(before > 0);
+    assertEquals(after, 0);
+  } finally {
+    Deno.removeSync(marker);
+  }
+});
+
+// P1: the child's own SIGCHLD set off TERM, a wait of 0.2 s, and KILL. A process that the kernel kills at the first signal
+// that it sends runs any number of children, as long as they end by themselves.
+isolatedTest("P1: no signal is sent for a child that ended by itself", async () => {
+  const { code, signal, stdout, stderr } = await runProgram(
+    `
+      ${FILTER_CALLS}
+      const ns = new Namespace({ privatePid: true });
+      // Not tgkill(2): it asks after threads of this process itself.
+      const kill = [62, 129], queue = [129, 138], pidfd = [424, 424];
+      filterCalls([kill, queue, pidfd], 0x80000000, true);
+      for (let round = 0; round < 3; round++) {
+        console.log(ns.command("true").outputSync().code, (await ns.command("true").spawn().status).code);
+        console.log(await ns.run(() => 5), await ns.run(() => { throw 6; }).catch((thrown) => thrown));
+      }
+      ns.command("sleep", { args: ["60"] }).spawn().kill("SIGKILL");
+      console.log("sent one");
+    `,
+    { permissions: ["--allow-ffi"] },
+  );
+  assertEquals(stdout, "0 0\n5 6\n".repeat(3), stderr);
+  assertEquals([code, signal], [159, "SIGSYS"]); // The filter does what it is for.
+});
+
+/** All that a running process can move into. */
+const EVERYTHING: NamespaceOptions = {
+  privateTmp: { size: "1m" },
+  privateNet: true,
+  privateSysvsem: true,
+  hostname: "inside",
+  privateCgroup: true,
+};
+
+// P3: setup() returned true though unshare had failed.
+isolatedTest("P3: setup() throws when a step is refused, and everything is as it was", async () => {
+  const [message, before, after, mounts, moreFds] = await told(`
+    await load();
+    new Namespace({ privateUts: true }).setup();
+    const before = everyThread();
+    const mountsBefore = Deno.readTextFileSync("/proc/thread-self/mountinfo");
+    const beforeFds = fds();
+    let message;
+    try {
+      filterCalls([[170, 161]], 0x50005, false); // sethostname fails with EIO.
+      new Namespace(${JSON.stringify(EVERYTHING)}).setup();
+    } catch (error) {
+      message = error.message;
+    }
+    const moreFds = fds() - beforeFds;
+    const mounts = Deno.readTextFileSync("/proc/thread-self/mountinfo") === mountsBefore;
+    console.log(JSON.stringify([message, before, everyThread(), mounts, moreFds]));
+  `) as [string, string[], string[], boolean, number];
+  assertEquals(message, `Cannot set the hostname to "inside" for hostname: Input/output error (EIO)`);
+  assertEquals([after, mounts, moreFds], [before, true, 0]);
+});
 
 // P8: output that the parent had not flushed was printed again by each child.
 isolatedTest("P8: what the parent has written is written once, however many children there are", async () => {
-  const { stdout } = await runProgram(
-    `
-      Deno.stdout.writeSync(new TextEncoder().encode("once"));
-      for (let index = 0; index < 5; index++) await new Namespace({ privatePid: true }).command("true").spawn().status;
-    `,
-    { user: "root" },
-  );
-  assertEquals(stdout, "once");
+  const { stdout, stderr } = await runProgram(`
+    const ns = new Namespace({ privatePid: true });
+    Deno.stdout.writeSync(new TextEncoder().encode("once"));
+    const writer = Deno.stdout.writable.getWriter();
+    const written = writer.write(new TextEncoder().encode(" and once"));
+    for (let index = 0; index < 5; index++) {
+      await ns.command("true").spawn().status;
+      await ns.run(() => {});
+      ns.command("true").outputSync();
+    }
+    await written;
+  `);
+  assertEquals([stdout, stderr], ["once and once", ""]);
 });
+
+/** Runs a program whose value is printed as JSON, with `--allow-ffi` alone. */
+async function evaluateAs(user: User, body: string): Promise<unknown> {
+  const { code, stdout, stderr } = await runProgram(`console.log(JSON.stringify(await (async () => {${body}})()));`, {
+    user,
+  });
+  assertEquals([code, stderr], [0, ""]);
+  return JSON.parse(stdout);
+}
+
+/** Takes a stream line by line; undefined at its end. */
+function readLines(stream: ReadableStream<Uint8Array>): () => Promise<string | undefined> {
+  const chunks = stream.values();
+  const decoder = new TextDecoder();
+  let text = "";
+  return async () => {
+    while (!text.includes("\n")) {
+      const { value, done } = await chunks.next();
+      if (done) return undefined;
+      text += decoder.decode(value, { stream: true });
+    }
+    const end = text.indexOf("\n");
+    const line = text.slice(0, end);
+    text = text.slice(end + 1);
+    return line;
+  };
+}
+
+// 10 and 11 of an ordinary user, whose process cannot enter a user namespace while it runs: it starts over inside.
+if ("reexec" in Namespace.prototype) {
+  for (const user of USERS) {
+    isolatedTest(`seed 10, 11 as ${user}: reexec() succeeds, and /tmp is then empty in the caller itself`, async () => {
+      const folder = Deno.makeTempDirSync({ dir: "/var/tmp" }); // What lies in /tmp is not there when it starts over.
+      try {
+        Deno.chmodSync(folder, 0o755);
+        await new Deno.Command("cp", { args: ["-r", `${packageFolder()}/.`, folder] }).output();
+        const code = `
+          import { Namespace } from "./mod.ts";
+          await new Namespace({ privateTmp: true${user === "nobody" ? ", privateUser: true" : ""} }).reexec();
+          console.log(Deno.uid(), [...Deno.readDirSync("/tmp")].length);
+        `;
+        Deno.writeTextFileSync(`${folder}/again.ts`, code, { mode: 0o644 });
+        const argv = [
+          Deno.execPath(),
+          "run",
+          "--no-prompt",
+          "--no-config",
+          "--allow-ffi",
+          "--allow-read",
+          "--allow-sys",
+        ];
+        const ids = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        const [command, ...args] = [...(user === "nobody" ? ids : []), ...argv, `${folder}/again.ts`];
+        const child = new Deno.Command(command!, {
+          args,
+          env: { DENO_DIR: `${folder}/cache`, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+          stdout: "piped",
+          stderr: "piped",
+        }).spawn();
+        const { code: status, stdout, stderr } = await child.output();
+        assertEquals([status, new TextDecoder().decode(stderr)], [0, ""]);
+        assertEquals(new TextDecoder().decode(stdout), "0 0\n");
+      } finally {
+        Deno.removeSync(folder, { recursive: true });
+      }
+    });
+  }
+}

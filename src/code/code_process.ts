@@ -129,7 +129,7 @@ export class CodeProcess<Result> {
 }
 
 /** This very Deno, also where no permission leads to its file, or another file is there by now. */
-const THIS_DENO = "/proc/self/exe";
+export const THIS_DENO = "/proc/self/exe";
 const utf8 = new TextEncoder();
 const clone = codec();
 
@@ -153,7 +153,9 @@ export function spawnCode<Result>(
   const args = options.args ?? [];
   if (!Array.isArray(args)) throw new TypeError(`Option "args" must be an array: got ${Deno.inspect(args)}`);
   const encodedArgs = clone.encode([...args], "args");
-  const head = utf8.encode(JSON.stringify({ text, name, revoke } satisfies Request));
+  const head = utf8.encode(
+    JSON.stringify({ text, name, privateNet: settings.namespaces.get("net"), revoke } satisfies Request),
+  );
 
   // It is of use to modules only, and to look there for others takes 0.5 ms.
   const cache = module === undefined ? ["--no-code-cache"] : [];

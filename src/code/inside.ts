@@ -12,6 +12,8 @@ export interface Request {
   readonly text?: string | undefined;
   /** What the code is called in stacks. */
   readonly name: string;
+  /** The option that asked for a network of its own, where one did. */
+  readonly privateNet?: string | undefined;
   /** Permissions that were for the channel alone. */
   readonly revoke: readonly Deno.PermissionDescriptor[];
 }
@@ -41,7 +43,7 @@ export const INSIDE_SOURCE = "sys-linux-namespace:inside";
 
 /** Runs the code. Its text is evaluated in the process inside: it needs nothing but its argument and the globals of Deno. */
 export async function runInside({ codec, head, args, load, kinds, write }: Inside): Promise<void> {
-  const { text, name, revoke } = JSON.parse(new TextDecoder().decode(head)) as Request;
+  const { text, name, privateNet, revoke } = JSON.parse(new TextDecoder().decode(head)) as Request;
   const { exit } = Deno;
   const source = `run:${name}`;
 
@@ -52,6 +54,12 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
       return (0, eval)(`(${text}\n)${end}`);
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
+      if (error.message.includes("import.meta")) {
+        throw new SyntaxError(
+          `Cannot run the function "${name}": import.meta is of the module around it; ` +
+            `pass what it is for as an argument, as in run((url) => ..., import.meta.resolve("./x.ts"))`,
+        );
+      }
       try {
         const methods = (0, eval)(`({${text}\n})${end}`);
         return methods[Reflect.ownKeys(methods)[0]!];
@@ -70,12 +78,42 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     return await code(...codec.decode(args) as unknown[]);
   }
 
-  /** Takes out of a stack what is not the user's, and eval's way of writing places. */
+  /**
+   * Takes out of a stack what is not the user's, and eval's way of writing places. A place in a function's text says
+   * little by itself, so the first one is followed by the line that it is in.
+   */
   function cleanStack(stack: string): string {
-    return stack.split("\n")
+    const lines = stack.split("\n")
       .filter((line) => !/^ +at /.test(line) || !/sys-linux-namespace[:,]/.test(line))
-      .map((line) => line.replace(", <anonymous>:", ":"))
-      .join("\n");
+      .map((line) => line.replace(", <anonymous>:", ":"));
+    const first = lines.findIndex((line) => /^ +at /.test(line) && line.includes(`${source}:`));
+    if (first < 0 || text === undefined || lines[first + 1]?.startsWith("      | ")) return lines.join("\n");
+    const place = lines[first]!.slice(lines[first]!.lastIndexOf(source) + source.length);
+    const shown = text.split("\n")[parseInt(place.slice(1)) - 1]?.trim() ?? "";
+    if (shown !== "") lines.splice(first + 1, 0, `      | ${shown.length > 120 ? `${shown.slice(0, 119)}…` : shown}`);
+    return lines.join("\n");
+  }
+
+  /** What somebody can do who took the function for a part of its module, or the network for the outer one. */
+  function adviceOn(error: Error): string | undefined {
+    if (privateNet !== undefined && /^Import '|^Failed loading /.test(error.message)) {
+      if (!error.message.includes("error sending request")) return undefined;
+      return `the network inside is one of its own, for ${privateNet}, so a module can be had only from Deno's cache; ` +
+        `import it outside first, or run without ${privateNet}`;
+    }
+    if (text === undefined) return undefined;
+    const variable = error instanceof ReferenceError && /^(\S+) is not defined$/.exec(error.message)?.[1];
+    const topFrame = String(error.stack).split("\n").find((line) => /^ +at /.test(line));
+    if (variable && topFrame?.includes(source)) {
+      return `"${variable}" is a variable around the function, which runs in another process; ` +
+        `pass it as an argument, as in run((${variable}) => ..., ${variable}), or import it inside the function`;
+    }
+    // Of an import in a module that the function imports, the message says more.
+    if (!/relative URL with a cannot-be-a-base base$|^Import ".*" not a dependency$/.test(error.message)) {
+      return undefined;
+    }
+    return `the function has no file inside, nor the program's import map; pass the module's URL as an argument, ` +
+      `as in run(async (url) => await import(url), import.meta.resolve("./x.ts"))`;
   }
 
   function improve(error: unknown, seen = new Set<unknown>()): void {
@@ -84,14 +122,10 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     const made = error as Error;
     try {
       made.stack = cleanStack(String(made.stack));
-      const variable = /^(\S+) is not defined$/.exec(made.message)?.[1];
-      const topFrame = made.stack.split("\n").find((line) => /^ +at /.test(line));
-      if (
-        text !== undefined && made instanceof ReferenceError && variable !== undefined && topFrame?.includes(source)
-      ) {
+      const advice = adviceOn(made);
+      if (advice !== undefined) {
         const before = made.message;
-        made.message = `${before}: "${variable}" is a variable around the function, which runs in another process; ` +
-          `pass it as an argument, as in run((${variable}) => ..., ${variable}), or import it inside the function`;
+        made.message = `${before}${before.includes("\n") ? "\n" : ": "}${advice}`;
         made.stack = made.stack.replace(before, () => made.message);
       }
     } catch {

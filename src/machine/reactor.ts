@@ -68,8 +68,8 @@ class Reactor {
   /** How many waits must keep the program alive. */
   #referenced = 0;
   #watching = false;
-  /** Whether the other thread waits at this moment. */
-  #isAway = false;
+  /** What the other thread does at this moment, while it waits. */
+  #away: Promise<readonly Event[]> | undefined;
   /** Looks at unreferenced waits. */
   #timer: Timer | undefined;
   /** Looks at children, and keeps the program alive while one of them is referenced. */
@@ -131,6 +131,11 @@ class Reactor {
       if (waiter.fd === fd) this.#settle(token, undefined);
     }
     this.#adjust();
+  }
+
+  /** Resolves when the other thread waits for nothing that was given up, which the test sanitizers would find. */
+  async returned(): Promise<void> {
+    while (this.#away !== undefined && !this.#needsWatch()) await this.#away;
   }
 
   /** Says whether the waits of an interest, now and later, keep the program alive. */
@@ -196,7 +201,7 @@ class Reactor {
   #adjust(): void {
     this.#adjustChildrenTimer();
     if (this.#watching) {
-      if (this.#isAway && !this.#needsWatch()) this.#interrupt();
+      if (this.#away !== undefined && !this.#needsWatch()) this.#interrupt();
     } else if (this.#needsWatch()) {
       this.#watch();
     } else if (this.#waiters.size > 0) {
@@ -226,9 +231,9 @@ class Reactor {
     try {
       while (this.#needsWatch()) {
         const timeout = isWorker ? -1 : CHILDREN_INTERVAL_MS;
-        this.#isAway = true;
-        const events = await library().watch(this.#epoll!, timeout);
-        this.#isAway = false;
+        this.#away = library().watch(this.#epoll!, timeout);
+        const events = await this.#away;
+        this.#away = undefined;
         this.#dispatch(events);
         if (!isWorker) this.#reap();
       }

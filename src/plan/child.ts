@@ -114,10 +114,15 @@ export function furnish(settings: Settings): readonly Step[] {
   return steps;
 }
 
+/** Whether a caller's child is in a user namespace of its own, asked for or not. */
+export function hasUserNamespace({ namespaces, userIfNeeded }: Settings, caller: Caller): boolean {
+  const needsUser = userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN");
+  return needsUser || namespaces.has("user");
+}
+
 function planWorld(settings: Settings, caller: Caller): World {
   const { namespaces } = settings;
-  const needsUser = settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN");
-  const hasUser = needsUser || namespaces.has("user");
+  const hasUser = hasUserNamespace(settings, caller);
   const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
   const asked = new Set(made.map(([kind]) => namespaces.get(kind)).filter((option) => option !== undefined));
 

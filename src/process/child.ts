@@ -213,5 +213,6 @@ export class ChildProcess implements Deno.ChildProcess {
     this.#termination.begin();
     await this.status;
     for (const pipe of [this.#stdin, this.#stdout, this.#stderr]) pipe?.close();
+    await reactor.returned();
   }
 }

@@ -1,0 +1,3 @@
+import { registerTest } from "./side_by_side.ts";
+
+registerTest("first", "second");
