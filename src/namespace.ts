@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type CodeOptions, type CodeProcess, spawnCode } from "./code/code_process.ts";
+import { type CodeProcess, spawnCode } from "./code/code_process.ts";
+import type { CodeOptions } from "./code/launch.ts";
 import type { AnyFunction } from "./code/source.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import { Command, type CommandOptions, type Trace } from "./process/command.ts";
