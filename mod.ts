@@ -17,6 +17,7 @@ export type { CodeOptions } from "./src/code/launch.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
 export { RunError } from "./src/code/run_error.ts";
 export type { AnyFunction } from "./src/code/source.ts";
+export type { CodeWorker, CodeWorkerOptions } from "./src/code/worker.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
