@@ -6,7 +6,7 @@
 
 import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
-import type { Trace } from "../process/command.ts";
+import { checkSignal, type Trace } from "../process/command.ts";
 import { type Call, type Caller, endedError, valueOf } from "./call.ts";
 import type { Channel } from "./channel.ts";
 import { READY_ID } from "./inside.ts";
@@ -37,6 +37,8 @@ export class Connection {
   readonly #slots = new Map<string, number>();
   #lastId = READY_ID;
   #ending: Deno.CommandStatus | undefined;
+  readonly #graceMs: number;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #isReceiving = false;
   #isReferenced = true;
 
@@ -52,16 +54,19 @@ export class Connection {
     trace: () => Trace | undefined,
     caller: Caller,
   ) {
-    const { child, channel } = launch(settings, options, { way: "serve", modules }, trace);
+    const { signal, ...others } = options;
+    checkSignal(signal);
+    const { child, channel } = launch(settings, others, { way: "serve", modules }, trace);
     this.child = child;
     this.#channel = channel;
-    this.#signal = options.signal;
-    // PID 1 would not see the SIGTERM.
-    const abort = () => channel.endRequests();
-    this.#signal?.addEventListener("abort", abort);
+    this.#signal = signal;
+    this.#graceMs = settings.termGraceMs;
+    const abort = () => this.#end();
+    signal?.addEventListener("abort", abort);
     child.status.then((status) => {
       this.#ending = status;
-      this.#signal?.removeEventListener("abort", abort);
+      clearTimeout(this.#timer);
+      signal?.removeEventListener("abort", abort);
       channel.end();
       if (!this.#isReceiving) channel.close();
     });
@@ -97,8 +102,19 @@ export class Connection {
 
   /** Ends it, waits for that, and rejects the calls that it has. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#channel.endRequests(); // PID 1 would not see the SIGTERM.
+    this.#end();
+    await this.child.status;
     await this.child[Symbol.asyncDispose]();
+  }
+
+  /**
+   * There will be no more to do, so it exits; one that does not is killed after the grace. A SIGTERM would be no help: a
+   * Deno that is PID 1 ignores it, or, once it has run for half a second, answers it with abort(3).
+   */
+  #end(): void {
+    if (this.#ending !== undefined || this.#timer !== undefined) return;
+    this.#channel.endRequests();
+    this.#timer = setTimeout(() => killNow(this.child), this.#graceMs);
   }
 
   /** Where a code is kept inside, and the code itself where it is not there yet. */
