@@ -14,6 +14,7 @@
 export { CodeProcess } from "./src/code/code_process.ts";
 export type { DenoProcess } from "./src/code/deno_process.ts";
 export type { CodeOptions } from "./src/code/launch.ts";
+export type { CodePool, CodePoolOptions } from "./src/code/pool.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
 export { RunError } from "./src/code/run_error.ts";
 export type { AnyFunction } from "./src/code/source.ts";

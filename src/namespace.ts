@@ -6,6 +6,7 @@
 
 import { type CodeProcess, spawnCode } from "./code/code_process.ts";
 import type { CodeOptions } from "./code/launch.ts";
+import { CodePool, type CodePoolOptions } from "./code/pool.ts";
 import type { AnyFunction } from "./code/source.ts";
 import type { CodeWorker, CodeWorkerOptions } from "./code/worker.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
@@ -200,6 +201,29 @@ export class Namespace {
   async worker(options: CodeWorkerOptions = {}): Promise<CodeWorker> {
     const { startWorker } = await import("./code/worker.ts");
     return await startWorker(this.#settings, options, debugTrace, Namespace.prototype.worker);
+  }
+
+  /**
+   * Several workers that share the calls, each in namespaces of its own. They are started when they are needed, and
+   * others in the place of those that die.
+   *
+   * @param options How many, and those of {@linkcode worker}.
+   * @returns The pool.
+   * @throws {TypeError} When an option is wrong.
+   * @throws {RangeError} When a number cannot be.
+   *
+   * @example A worker that is gone does no harm
+   * ```ts
+   * import { Namespace, RunError } from "@sys-linux/namespace";
+   * import { assertEquals, assertRejects } from "@std/assert";
+   *
+   * await using pool = new Namespace({ privatePid: true }).pool({ size: 2 });
+   * await assertRejects(() => pool.run(() => Deno.exit(1)), RunError);
+   * assertEquals(await pool.run((n: number) => n + 1, 1), 2);
+   * ```
+   */
+  pool(options: CodePoolOptions = {}): CodePool {
+    return new CodePool(this.#settings, options, debugTrace);
   }
 }
 
