@@ -90,10 +90,21 @@ export function insideTools({ codec, load, kinds: [returned, threw] }: Inside): 
     }
   }
 
+  async function defaultExport(url: string): Promise<unknown> {
+    try {
+      return (await load(url)).default;
+    } catch (error) {
+      const refused = error instanceof TypeError ? /^Requires \w+ access to [^,]*/.exec(error.message)?.[0] : undefined;
+      if (refused === undefined) throw error;
+      const hint = `name it in option "modules", or allow that by option "permissions"`;
+      throw new Deno.errors.NotCapable(`Cannot import ${url}: ${refused}; ${hint}`);
+    }
+  }
+
   async function call(code: Code, args: Uint8Array<ArrayBuffer>): Promise<unknown> {
     const { text, module, name } = code;
     // Where that fails it is tried again at the next call.
-    code.value ??= text === undefined ? (await load(module!)).default : evaluate(text, name);
+    code.value ??= text === undefined ? await defaultExport(module!) : evaluate(text, name);
     const { value } = code;
     if (typeof value !== "function") {
       throw new TypeError(`Cannot run the module ${name}: its default export is no function`);

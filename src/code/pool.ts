@@ -78,6 +78,8 @@ export class CodePool implements AsyncDisposable {
   readonly #connections = new Set<Connection>();
   readonly #members = new Set<Member>();
   readonly #starts = new Set<Promise<void>>();
+  /** How many workers are on their way. */
+  #starting = 0;
   #isReferenced = true;
   /** Why there are no more calls. */
   #end: { readonly reason: unknown } | undefined;
@@ -218,9 +220,10 @@ export class CodePool implements AsyncDisposable {
   /** Starts workers, where calls wait that those which start already are too few for. */
   #grow(): void {
     while (
-      this.#members.size + this.#starts.size < this.#size &&
-      this.#starts.size * this.#concurrency < this.#waiting.size
+      this.#members.size + this.#starting < this.#size &&
+      this.#starting * this.#concurrency < this.#waiting.size
     ) {
+      this.#starting++;
       const start: Promise<void> = this.#start().finally(() => this.#starts.delete(start));
       this.#starts.add(start);
     }
@@ -239,9 +242,11 @@ export class CodePool implements AsyncDisposable {
     } catch (error) {
       await connection?.[Symbol.asyncDispose]();
       this.#connections.delete(connection!);
-      // Where others are there, the calls are for them.
-      if (this.#members.size === 0 && this.#starts.size === 1) this.#rejectWaiting(error);
+      // Where others are there or on their way, the calls are for them.
+      if (this.#members.size === 0 && this.#starting === 1) this.#rejectWaiting(error);
       return;
+    } finally {
+      this.#starting--;
     }
     this.#admit(connection);
   }
