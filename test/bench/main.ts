@@ -10,6 +10,7 @@
  */
 
 import { cli } from "./cli.ts";
+import { code } from "./code.ts";
 import { endurance } from "./endurance.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
@@ -18,7 +19,7 @@ import { spawn } from "./spawn.ts";
 import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance, setup];
+const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance, setup, code];
 
 interface Options {
   readonly json: boolean;
