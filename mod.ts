@@ -11,12 +11,16 @@
  * @module
  */
 
-export { type CodeOptions, CodeProcess } from "./src/code/code_process.ts";
+export { CodeProcess } from "./src/code/code_process.ts";
+export type { DenoProcess } from "./src/code/deno_process.ts";
 export { isolated, type IsolatedOptions, type TestBody } from "./src/code/isolated.ts";
+export type { CodeOptions } from "./src/code/launch.ts";
+export type { CodePool, CodePoolOptions } from "./src/code/pool.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
 export type { BuildOptions } from "./src/launch/build.ts";
 export { RunError } from "./src/code/run_error.ts";
 export type { AnyFunction } from "./src/code/source.ts";
+export type { CodeWorker, CodeWorkerOptions } from "./src/code/worker.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";

@@ -425,7 +425,14 @@ export function id(value: unknown, name: string): number {
   return integer(value, name, 0, ID_MAX, "an id");
 }
 
-function integer(value: unknown, name: string, least: number, most: number, what: string): number {
+/**
+ * Refuses what is no integer in a range.
+ *
+ * @param what What the number is, in the message.
+ * @throws {TypeError} When `value` is no number.
+ * @throws {RangeError} When it is no integer from `least` to `most`.
+ */
+export function integer(value: unknown, name: string, least: number, most: number, what: string): number {
   if (typeof value !== "number") throw wrongType(name, `a number (${what})`, value);
   if (!Number.isInteger(value) || value < least || value > most) {
     throw new RangeError(`Option "${name}" must be an integer from ${least} to ${most} (${what}): got ${value}`);

@@ -4,18 +4,20 @@
  * @module
  */
 
-import { errnoName, errnoNumber, errnoText } from "../abi/errno.ts";
 import { library } from "../machine/library.ts";
-import { EPOLLIN, Interest, reactor } from "../machine/reactor.ts";
-import { PipeWriter } from "../process/streams.ts";
+import { Interest, reactor } from "../machine/reactor.ts";
+import { PipeReader, PipeWriter } from "../process/streams.ts";
 
-const EAGAIN = errnoNumber("EAGAIN");
-/** A fast child must not keep everything else in this program from its turn. */
-const READS_IN_A_ROW_MAX = 16;
-const HEADER_SIZE = 16;
+/** Of a reply: which call it is for, its kind, and the size of what follows, as doubles. */
+const HEADER_SIZE = 24;
+const BUFFER_SIZE = 16 * 1024;
+/** What a reply gets at first, whatever size it says it has. */
+const FIRST_ROOM = 64 * 1024;
 
 /** What comes back from the child. */
 export interface Reply {
+  /** Which call it is for. */
+  readonly id: number;
   /** `RETURNED` or `THREW` of inside.ts. */
   readonly kind: number;
   /** An encoded value. */
@@ -26,19 +28,31 @@ export interface Reply {
 export class Channel {
   /** What the child is to have at 3, to read, and at 4, to write. */
   readonly theirs: readonly [number, number];
+  readonly #maxReplySize: number;
   readonly #interest = new Interest();
   readonly #writer: PipeWriter;
-  #replyFd: number | undefined;
-  #ended = false;
+  readonly #reader: PipeReader;
+  readonly #unsent: Uint8Array[] = [];
+  #isSending = false;
+  #isLast = false;
+  /** What was read and belongs to no reply yet is in there, from `#at` to `#end`. */
+  readonly #buffer = new Uint8Array(BUFFER_SIZE);
+  #at = 0;
+  #end = 0;
 
-  /** Makes the pipes. */
-  constructor() {
+  /**
+   * Makes the pipes.
+   *
+   * @param maxReplySize How many bytes a reply may have.
+   */
+  constructor(maxReplySize: number) {
+    this.#maxReplySize = maxReplySize;
     const shim = library();
     const [requestFd, ours] = shim.pipe(1);
     this.#writer = new PipeWriter(ours, this.#interest);
     try {
       const [replyFd, theirs] = shim.pipe(0);
-      this.#replyFd = replyFd;
+      this.#reader = new PipeReader(replyFd, this.#interest);
       this.theirs = [requestFd, theirs];
     } catch (error) {
       shim.close(requestFd);
@@ -57,60 +71,88 @@ export class Channel {
     reactor.reference(this.#interest, referenced);
   }
 
-  /** Sends it all; a child that ends before it has read it says so by its ending. */
-  async send(parts: readonly Uint8Array[]): Promise<void> {
+  /** Sends it all, after what was sent before; a child that ends before it has read it says so by its ending. */
+  send(...parts: readonly Uint8Array[]): void {
+    this.#unsent.push(...parts);
+    if (!this.#isSending) this.#flush();
+  }
+
+  /** There is nothing to be sent after what was: the child then reads the end. */
+  endRequests(): void {
+    this.#isLast = true;
+    if (!this.#isSending) this.#writer.close();
+  }
+
+  async #flush(): Promise<void> {
+    this.#isSending = true;
     try {
-      for (const part of parts) await this.#writer.write(part);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-    } finally {
+      for (let part = this.#unsent.shift(); part !== undefined; part = this.#unsent.shift()) {
+        await this.#writer.write(part);
+      }
+    } catch {
       this.#writer.close();
+      this.#unsent.length = 0;
+    } finally {
+      this.#isSending = false;
+      if (this.#isLast) this.#writer.close();
     }
   }
 
-  /** The reply; undefined when the child ends without one. */
+  /**
+   * The next reply; undefined when the child ends without one.
+   *
+   * @throws {TypeError} When it is no reply.
+   * @throws {RangeError} When it is too large.
+   */
   async receive(): Promise<Reply | undefined> {
-    const header = new Uint8Array(HEADER_SIZE);
-    if (!await this.#fill(header)) return undefined;
-    const [kind, size] = new Float64Array(header.buffer) as unknown as [number, number];
+    while (this.#end - this.#at < HEADER_SIZE) {
+      this.#buffer.copyWithin(0, this.#at, this.#end);
+      this.#end -= this.#at;
+      this.#at = 0;
+      const count = await this.#reader.read(this.#buffer.subarray(this.#end));
+      if (count === 0) return undefined;
+      this.#end += count;
+    }
+    const header = new Float64Array(this.#buffer.slice(this.#at, this.#at + HEADER_SIZE).buffer);
+    const [id, kind, size] = header as unknown as [number, number, number];
     if (!Number.isSafeInteger(size) || size < 0) throw new TypeError("Cannot read a reply: it is no reply");
-    const bytes = new Uint8Array(size);
-    return await this.#fill(bytes) ? { kind, bytes } : undefined;
+    if (size > this.#maxReplySize) {
+      throw new RangeError(`Cannot read a reply: it has ${size} bytes, more than option "maxReplySize" lets it have`);
+    }
+    this.#at += HEADER_SIZE;
+    const bytes = await this.#body(size);
+    return bytes && { id, kind, bytes };
+  }
+
+  /** So many bytes. Who says that there will be many gets memory for those that came, and as much again. */
+  async #body(size: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const start = this.#buffer.subarray(this.#at, Math.min(this.#at + size, this.#end));
+    this.#at += start.length;
+    if (start.length === size) return start.slice();
+    let bytes = new Uint8Array(Math.min(size, FIRST_ROOM));
+    bytes.set(start);
+    for (let at = start.length; at < size;) {
+      if (at === bytes.length) {
+        const larger = new Uint8Array(Math.min(size, at * 2));
+        larger.set(bytes);
+        bytes = larger;
+      }
+      const count = await this.#reader.read(bytes.subarray(at));
+      if (count === 0) return undefined;
+      at += count;
+    }
+    return bytes;
   }
 
   /** The child has ended: what it wrote is there, and nothing is to come. What it started may hold the pipe open. */
   end(): void {
-    this.#ended = true;
     this.#writer.close();
-    if (this.#replyFd !== undefined) reactor.forget(this.#replyFd);
+    this.#reader.finish();
   }
 
   /** Closes this process's ends. */
   close(): void {
     this.#writer.close();
-    if (this.#replyFd === undefined) return;
-    const fd = this.#replyFd;
-    this.#replyFd = undefined;
-    reactor.forget(fd);
-    library().close(fd);
-  }
-
-  /** Reads until the buffer is full; says whether there was that much. */
-  async #fill(buffer: Uint8Array<ArrayBuffer>): Promise<boolean> {
-    let readsInARow = 0;
-    for (let at = 0; at < buffer.length;) {
-      if (this.#replyFd === undefined) return false;
-      const result = library().read(this.#replyFd, buffer.subarray(at));
-      if (result === 0) return false;
-      if (result > 0) at += result;
-      else if (result !== -EAGAIN) {
-        throw new Error(`Cannot read a reply: ${errnoText(-result)} (${errnoName(-result)})`);
-      } else if (this.#ended) return false;
-      if (!this.#ended && at < buffer.length && (result < 0 || ++readsInARow === READS_IN_A_ROW_MAX)) {
-        readsInARow = 0;
-        await reactor.ready(this.#replyFd, EPOLLIN, this.#interest);
-      }
-    }
-    return true;
+    this.#reader.close();
   }
 }

@@ -1,55 +1,85 @@
 /**
  * What runs in the Deno inside: calls the code, and sends back what came of it.
  *
+ * The texts of the functions here are evaluated in the process inside: they need nothing but their arguments and the
+ * globals of Deno.
+ *
  * @module
  */
 
 import type { Codec } from "./codec.ts";
 
-/** What the process inside is told. */
-export interface Request {
+/** Code to be called. */
+export interface CodeRequest {
   /** The function's text; undefined where the code is a module. */
   readonly text?: string | undefined;
+  /** The module's URL; undefined where the code is a function. */
+  readonly module?: string | undefined;
   /** What the code is called in stacks. */
   readonly name: string;
+}
+
+/** What the process inside is told first. */
+export interface Request {
   /** The option that asked for a network of its own, where one did. */
   readonly privateNet?: string | undefined;
   /** Permissions that were for the channel alone. */
   readonly revoke: readonly Deno.PermissionDescriptor[];
+  /** The code of {@linkcode runInside}. */
+  readonly code?: CodeRequest;
 }
 
 /** Kind of a reply: its value is what the code returned. */
 export const RETURNED = 0;
 /** Kind of a reply: its value is what the code threw. */
 export const THREW = 1;
+/** The call that stands for the start of {@linkcode serveInside}. */
+export const READY_ID = 0;
 
 /** What it has to do it with. */
 export interface Inside {
   readonly codec: Codec;
   /** A {@linkcode Request} as JSON: what Deno has itself is ready sooner. */
   readonly head: Uint8Array<ArrayBuffer>;
-  /** The encoded list of arguments. */
+  /** The encoded list of arguments of {@linkcode runInside}. */
   readonly args: Uint8Array<ArrayBuffer>;
-  /** Imports the module, where the code is one. */
-  readonly load: (() => Promise<Record<string, unknown>>) | undefined;
-  /** {@linkcode RETURNED} and {@linkcode THREW}: there are no variables around this function where it runs. */
+  /** The pipe that requests come from. */
+  readonly input: Deno.FsFile;
+  /** The pipe that replies go to. */
+  readonly output: Deno.FsFile;
+  /** Imports a module. */
+  readonly load: (url: string) => Promise<Record<string, unknown>>;
+  /** {@linkcode RETURNED} and {@linkcode THREW}: there are no variables around these functions where they run. */
   readonly kinds: readonly [number, number];
-  /** Writes all of it. */
-  readonly write: (bytes: Uint8Array) => void;
+}
+
+/** Code, and what it came to when it was first called. */
+interface Code extends CodeRequest {
+  value?: unknown;
+}
+
+/** What both ways to run code inside need. */
+export interface Tools {
+  /** Reads JSON. */
+  json(bytes: Uint8Array<ArrayBuffer>): unknown;
+  /** Takes what it is told first, and gives up the permissions that were for the channel alone, which is open. */
+  begin(request: Request): void;
+  /** Calls code, and makes the reply of what came of it. Never rejects. */
+  outcome(id: number, code: Code, args: Uint8Array<ArrayBuffer>): Promise<{ isThrown: boolean; reply: Uint8Array[] }>;
+  /** Makes a reply. */
+  reply(id: number, kind: number, value: unknown, what: string): Uint8Array[];
 }
 
 /** What frames of this package are known by in a stack inside. */
 export const INSIDE_SOURCE = "sys-linux-namespace:inside";
 
-/** Runs the code. Its text is evaluated in the process inside: it needs nothing but its argument and the globals of Deno. */
-export async function runInside({ codec, head, args, load, kinds, write }: Inside): Promise<void> {
-  const { text, name, privateNet, revoke } = JSON.parse(new TextDecoder().decode(head)) as Request;
-  const { exit } = Deno;
-  const source = `run:${name}`;
+/** Makes what {@linkcode runInside} and {@linkcode serveInside} need. */
+export function insideTools({ codec, load, kinds: [returned, threw] }: Inside): Tools {
+  let privateNet: string | undefined;
 
   /** A function, or else a method: its text is one where an object literal is around it. */
-  function evaluate(text: string): unknown {
-    const end = `\n//# sourceURL=${source}`;
+  function evaluate(text: string, name: string): unknown {
+    const end = `\n//# sourceURL=run:${name}`;
     try {
       return (0, eval)(`(${text}\n)${end}`);
     } catch (error) {
@@ -70,19 +100,34 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     }
   }
 
-  async function call(): Promise<unknown> {
-    const code = load === undefined ? evaluate(text!) : (await load()).default;
-    if (typeof code !== "function") {
+  async function defaultExport(url: string): Promise<unknown> {
+    try {
+      return (await load(url)).default;
+    } catch (error) {
+      const refused = error instanceof TypeError ? /^Requires \w+ access to [^,]*/.exec(error.message)?.[0] : undefined;
+      if (refused === undefined) throw error;
+      const hint = `name it in option "modules", or allow that by option "permissions"`;
+      throw new Deno.errors.NotCapable(`Cannot import ${url}: ${refused}; ${hint}`);
+    }
+  }
+
+  async function call(code: Code, args: Uint8Array<ArrayBuffer>): Promise<unknown> {
+    const { text, module, name } = code;
+    // Where that fails it is tried again at the next call.
+    code.value ??= text === undefined ? await defaultExport(module!) : evaluate(text, name);
+    const { value } = code;
+    if (typeof value !== "function") {
       throw new TypeError(`Cannot run the module ${name}: its default export is no function`);
     }
-    return await code(...codec.decode(args) as unknown[]);
+    return await value(...codec.decode(args) as unknown[]);
   }
 
   /**
    * Takes out of a stack what is not the user's, and eval's way of writing places. A place in a function's text says
    * little by itself, so the first one is followed by the line that it is in.
    */
-  function cleanStack(stack: string): string {
+  function cleanStack(stack: string, { text, name }: Code): string {
+    const source = `run:${name}`;
     const lines = stack.split("\n")
       .filter((line) => !/^ +at /.test(line) || !/sys-linux-namespace[:,]/.test(line))
       .map((line) => line.replace(", <anonymous>:", ":"));
@@ -95,7 +140,7 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
   }
 
   /** What somebody can do who took the function for a part of its module, or the network for the outer one. */
-  function adviceOn(error: Error): string | undefined {
+  function adviceOn(error: Error, { text, name }: Code): string | undefined {
     if (privateNet !== undefined && /^Import '|^Failed loading /.test(error.message)) {
       if (!error.message.includes("error sending request")) return undefined;
       return `the network inside is one of its own, for ${privateNet}, so a module can be had only from Deno's cache; ` +
@@ -104,7 +149,7 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     if (text === undefined) return undefined;
     const variable = error instanceof ReferenceError && /^(\S+) is not defined$/.exec(error.message)?.[1];
     const topFrame = String(error.stack).split("\n").find((line) => /^ +at /.test(line));
-    if (variable && topFrame?.includes(source)) {
+    if (variable && topFrame?.includes(`run:${name}`)) {
       return `"${variable}" is a variable around the function, which runs in another process; ` +
         `pass it as an argument, as in run((${variable}) => ..., ${variable}), or import it inside the function`;
     }
@@ -116,13 +161,13 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
       `as in run(async (url) => await import(url), import.meta.resolve("./x.ts"))`;
   }
 
-  function improve(error: unknown, seen = new Set<unknown>()): void {
+  function improve(error: unknown, code: Code, seen = new Set<unknown>()): void {
     if (!Error.isError(error) || seen.has(error)) return;
     seen.add(error);
     const made = error as Error;
     try {
-      made.stack = cleanStack(String(made.stack));
-      const advice = adviceOn(made);
+      made.stack = cleanStack(String(made.stack), code);
+      const advice = adviceOn(made, code);
       if (advice !== undefined) {
         const before = made.message;
         made.message = `${before}${before.includes("\n") ? "\n" : ": "}${advice}`;
@@ -131,32 +176,113 @@ export async function runInside({ codec, head, args, load, kinds, write }: Insid
     } catch {
       // It is frozen: it goes as it is.
     }
-    improve(made.cause, seen);
+    improve(made.cause, code, seen);
   }
 
-  const [returned, threw] = kinds;
-
-  function send(kind: number, value: unknown, what: string): void {
+  function reply(id: number, kind: number, value: unknown, what: string): Uint8Array[] {
     const parts = codec.encode(value, what);
     const size = parts.reduce((size, part) => size + part.length, 0);
-    write(new Uint8Array(new Float64Array([kind, size]).buffer));
-    for (const part of parts) write(part);
+    return [new Uint8Array(new Float64Array([id, kind, size]).buffer), ...parts];
   }
 
-  let exitCode = 0;
-  try {
-    for (const permission of revoke) Deno.permissions.revokeSync(permission);
-    const value = await call();
-    send(returned, value, "the result");
-  } catch (error) {
-    exitCode = 1;
-    improve(error);
-    try {
-      send(threw, error, "what was thrown");
-    } catch (error) {
-      improve(error);
-      send(threw, error, "what was thrown");
-    }
+  return {
+    json: (bytes) => JSON.parse(new TextDecoder().decode(bytes)),
+    begin(request) {
+      privateNet = request.privateNet;
+      for (const permission of request.revoke) Deno.permissions.revokeSync(permission);
+    },
+    async outcome(id, code, args) {
+      try {
+        return { isThrown: false, reply: reply(id, returned, await call(code, args), "the result") };
+      } catch (error) {
+        improve(error, code);
+        try {
+          return { isThrown: true, reply: reply(id, threw, error, "what was thrown") };
+        } catch (error) {
+          improve(error, code);
+          return { isThrown: true, reply: reply(id, threw, error, "what was thrown") };
+        }
+      }
+    },
+    reply,
+  };
+}
+
+/** Runs code once, and ends the process. */
+export async function runInside({ head, args, input, output }: Inside, tools: Tools): Promise<void> {
+  const { exit } = Deno;
+  input.close();
+  const request = tools.json(head) as Request;
+  tools.begin(request);
+  const { isThrown, reply } = await tools.outcome(0, request.code!, args);
+  for (const part of reply) {
+    for (let at = 0; at < part.length;) at += output.writeSync(part.subarray(at));
   }
-  exit(exitCode);
+  exit(isThrown ? 1 : 0);
+}
+
+/** Runs code whenever it is asked to, several at once, until nobody is there who could ask. */
+export async function serveInside({ head, input, output, kinds }: Inside, tools: Tools): Promise<void> {
+  /** What a pipe takes as a whole: pipe(7). For what is smaller another thread would be a detour. */
+  const PIPE_BUF = 4096;
+  const { exit } = Deno;
+  const codes: Code[] = [];
+  const unsent: Uint8Array[] = [];
+  let isSending = false;
+  const buffer = new Uint8Array(16 * PIPE_BUF);
+  /** What was read and is not taken yet is in there, from `start` to `end`. */
+  let start = 0, end = 0;
+
+  async function send(parts: readonly Uint8Array[]): Promise<void> {
+    let size = 0;
+    for (const part of parts) size += part.length;
+    if (size <= PIPE_BUF) {
+      const whole = new Uint8Array(size);
+      let at = 0;
+      for (const part of parts) {
+        whole.set(part, at);
+        at += part.length;
+      }
+      unsent.push(whole);
+    } else {
+      unsent.push(...parts);
+    }
+    if (isSending) return;
+    isSending = true;
+    for (let part = unsent.shift(); part !== undefined; part = unsent.shift()) {
+      for (let at = 0; at < part.length;) {
+        const rest = part.subarray(at);
+        at += rest.length <= PIPE_BUF ? output.writeSync(rest) : await output.write(rest);
+      }
+    }
+    isSending = false;
+  }
+
+  async function read(size: number): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = new Uint8Array(size);
+    for (let at = 0; at < size;) {
+      if (start < end) {
+        const part = buffer.subarray(start, Math.min(start + size - at, end));
+        bytes.set(part, at);
+        start += part.length;
+        at += part.length;
+      } else if (size - at >= buffer.length) {
+        at += await input.read(bytes.subarray(at)) ?? exit(0);
+      } else {
+        start = 0;
+        end = await input.read(buffer) ?? exit(0);
+      }
+    }
+    return bytes;
+  }
+
+  tools.begin(tools.json(head) as Request);
+  send(tools.reply(0, kinds[0], undefined, "nothing"));
+  while (true) {
+    const header = new Float64Array((await read(32)).buffer);
+    const [id, slot, codeSize, argsSize] = header as unknown as [number, number, number, number];
+    if (codeSize > 0) codes[slot] = tools.json(await read(codeSize)) as Code;
+    const args = await read(argsSize);
+    tools.outcome(id, codes[slot]!, args).then(({ reply }) => send(reply));
+  }
 }

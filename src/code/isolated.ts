@@ -6,7 +6,7 @@
 
 import { library } from "../machine/library.ts";
 import { checkNames, type NamespaceOptions, validate } from "../options.ts";
-import type { CodeOptions } from "./code_process.ts";
+import type { CodeOptions } from "./launch.ts";
 
 /** Options of {@linkcode isolated}, which are not the namespaces' own. They have the meaning of `Namespace.spawn()`'s. */
 export interface IsolatedOptions extends Pick<CodeOptions, "permissions" | "env" | "clearEnv"> {}

@@ -46,7 +46,7 @@ export async function runInside(request: TestRequest, load: () => Promise<unknow
   function tell(report: TestReport): void {
     const parts = encode(report, "the test's error");
     const size = parts.reduce((size, part) => size + part.length, 0);
-    for (const part of [new Uint8Array(new Float64Array([0, size]).buffer), ...parts]) {
+    for (const part of [new Uint8Array(new Float64Array([0, 0, size]).buffer), ...parts]) {
       for (let at = 0; at < part.length;) at += output.writeSync(part.subarray(at));
     }
   }

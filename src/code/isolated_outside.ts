@@ -13,7 +13,7 @@ import type { ChildProcess } from "../process/child.ts";
 import { Command } from "../process/command.ts";
 import { Channel } from "./channel.ts";
 import { codec } from "./codec.ts";
-import { THIS_DENO } from "./code_process.ts";
+import { THIS_DENO } from "./launch.ts";
 import type { IsolatedOptions } from "./isolated.ts";
 import type { TestReport, TestRequest } from "./isolated_inside.ts";
 import { permissionFlags } from "./permissions.ts";
@@ -41,7 +41,7 @@ export async function runIsolated(
   const { permissions = "inherit", ...processOptions } = options;
   const { flags, revoke } = permissionFlags(permissions, true); // What the file imports by name needs no permission.
   const request: TestRequest = { index, text, name: t.name, origin: t.origin, revoke };
-  const channel = new Channel();
+  const channel = new Channel(Number.MAX_SAFE_INTEGER);
   let child: ChildProcess;
   try {
     // As the program is read from stdin, Deno looks for the configuration in the current folder, as `deno test` does.
@@ -108,7 +108,7 @@ async function report(
     const told = decode(reply.bytes) as TestReport;
     if (told.type === "loaded") {
       loaded();
-      await channel.send([new Uint8Array(1)]);
+      channel.send(new Uint8Array(1));
     } else if (told.type === "begin") {
       const step = beginStep(contexts.get(told.parent)!, told.name, told.ignore);
       contexts.set(told.id, await step.context);

@@ -34,6 +34,20 @@ export function sourceOf(code: unknown): Source {
   throw new TypeError(`Cannot run what is neither a function nor the URL of a module: got ${Deno.inspect(code)}`);
 }
 
+/**
+ * The URLs of the option `modules`.
+ *
+ * @throws {TypeError} When it is no list of URLs.
+ */
+export function moduleUrls(modules: unknown = []): string[] {
+  if (!Array.isArray(modules)) throw new TypeError(`Option "modules" must be a list: got ${Deno.inspect(modules)}`);
+  return modules.map((module) => {
+    const url = module instanceof URL ? module : URL.parse(String(module));
+    if (url === null) throw new TypeError(`Option "modules" has an entry that is no URL: ${Deno.inspect(module)}`);
+    return url.href;
+  });
+}
+
 // deno-lint-ignore ban-types -- that is what typeof says it is
 function functionSource(code: Function): Source {
   const text = Function.prototype.toString.call(code);

@@ -218,10 +218,7 @@ export function checkOptions(
   environment: Uint8Array,
 ): { program: Omit<ChildSettings, "stdio">; stdio: StdioOptions } {
   checkNames(options, OPTION_NAMES, "");
-  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
-    throw new TypeError(`Option "signal" must be an AbortSignal`);
-  }
-  options.signal?.throwIfAborted();
+  checkSignal(options.signal);
   const stdio = STDIO_NAMES.map((name, fd) => stdioOption(options[name] ?? defaults[fd], name));
   const callerCwd = currentFolder();
   const { cwd, environment: changes, ...program } = checkProgram(command, options);
@@ -235,6 +232,19 @@ export function checkOptions(
     },
     stdio: stdio as unknown as StdioOptions,
   };
+}
+
+/**
+ * Refuses what is no signal.
+ *
+ * @throws {TypeError} When it is no AbortSignal.
+ * @throws Its reason, when it is aborted already.
+ */
+export function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError(`Option "signal" must be an AbortSignal`);
+  }
+  signal?.throwIfAborted();
 }
 
 function stdioOption(value: unknown, name: string): StdioOption {

@@ -50,17 +50,24 @@ class PipeEnd {
 /** The end of a pipe that this process reads, closed at its end or when it is given up. */
 export class PipeReader extends PipeEnd {
   #readsInARow = 0;
+  #isFinished = false;
+
+  /** Nothing is to come any more, even though somebody may hold the pipe open: what is there is read, and then the end. */
+  finish(): void {
+    this.#isFinished = true;
+    if (this.fd !== undefined) reactor.forget(this.fd);
+  }
 
   /** Reads what there is, once there is something; 0 at the end. */
   async read(buffer: Uint8Array<ArrayBuffer>): Promise<number> {
     while (true) {
       if (this.fd === undefined) return 0;
-      if (this.#readsInARow++ < READS_IN_A_ROW_MAX) {
+      if (this.#readsInARow++ < READS_IN_A_ROW_MAX || this.#isFinished) {
         const result = library().read(this.fd, buffer);
         if (result > 0) return result;
-        if (result !== -EAGAIN) {
+        if (result !== -EAGAIN || this.#isFinished) {
           this.close();
-          if (result === 0) return 0;
+          if (result === 0 || result === -EAGAIN) return 0;
           throw new Error(`Cannot read from a child: ${errnoText(-result)} (${errnoName(-result)})`);
         }
       }

@@ -10,6 +10,7 @@
  */
 
 import { cli } from "./cli.ts";
+import { code } from "./code.ts";
 import { endurance } from "./endurance.ts";
 import { explain } from "./explain.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
@@ -19,7 +20,7 @@ import { spawn } from "./spawn.ts";
 import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, explain, endurance, setup];
+const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, explain, endurance, setup, code];
 
 interface Options {
   readonly json: boolean;
