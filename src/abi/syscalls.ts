@@ -19,6 +19,7 @@ const NUMBERS = {
   eventfd2: [290, 19],
   execve: [59, 221],
   execveat: [322, 281],
+  faccessat: [269, 48],
   fchdir: [81, 50],
   fchmod: [91, 52],
   fcntl: [72, 25],

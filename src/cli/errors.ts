@@ -51,8 +51,11 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
     : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
       message.slice(at + reason.length, end)
     }`;
-  return told + (hint ?? "").replaceAll(/\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g, spelled);
+  return told + (hint ?? "").replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
 }
+
+/** Texts that are not the hint's own, such as paths; and names of options. */
+const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
 
 /** Names of options are in quotes, and before the value that was given, which may be any text. */
 function optionMessage(message: string): string {

@@ -262,7 +262,7 @@ function currentFolder(): string | undefined {
 /** The error of a child that was refused a step: Deno.Command's own where that has one, with the details as its cause. */
 function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
   const { step, errno } = executionRefused(refused);
-  const cause = stepError(step, errno);
+  const cause = stepError(step, errno, refused.section);
   const { NotFound, NotADirectory, PermissionDenied } = Deno.errors;
   if (step.call === "chdir" && step.option === "cwd") {
     if (cause.code === "ENOENT") return denoError(NotFound, command, `No such cwd '${cwd}'`, cause);

@@ -33,7 +33,7 @@ export function setup(settings: Settings, trace: ((line: string) => void) | unde
     const outcome = shim.execute(enter, trace);
     if ("step" in outcome) {
       if (outcome.step !== enter[0]) leave(outside, trace); // An unshare that was refused has changed nothing.
-      throw stepError(outcome.step, outcome.errno);
+      throw stepError(outcome.step, outcome.errno, outcome.section);
     }
     const inside = openPlace(open, kinds, trace);
     try {
@@ -64,7 +64,7 @@ function moveOtherThreads(inside: Place, outside: Place, trace: ((line: string) 
 /** Takes the calling thread back. */
 function leave(outside: Place, trace: ((line: string) => void) | undefined): void {
   const outcome = library().execute(goBack(outside.targets, outside.folder), trace);
-  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno, outcome.section);
 }
 
 function openPlace(
@@ -76,7 +76,7 @@ function openPlace(
   const fds = outcome.results.filter((result) => result !== undefined && result >= 0) as number[];
   if ("step" in outcome) {
     for (const fd of fds) library().close(fd);
-    throw stepError(outcome.step, outcome.errno);
+    throw stepError(outcome.step, outcome.errno, outcome.section);
   }
   return { targets: kinds.map((kind, index) => ({ fd: fds[index]!, kind })), folder: fds.at(-1)! };
 }
