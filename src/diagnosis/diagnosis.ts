@@ -218,7 +218,10 @@ function threadsOf(facts: Facts): number {
 }
 
 function noMemory(facts: Facts): string {
-  const [own, children] = [facts.place("/proc/self/ns/pid"), facts.place("/proc/self/ns/pid_for_children")];
+  const [own, children] = [
+    facts.place("/proc/thread-self/ns/pid"),
+    facts.place("/proc/thread-self/ns/pid_for_children"),
+  ];
   const sameInode = own?.inode === children?.inode;
   if (own !== undefined && children !== undefined && !sameInode) {
     return `Children of this process are born in another pid namespace, and that one's PID 1 has ended: then there is no \
