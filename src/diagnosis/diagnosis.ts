@@ -235,7 +235,7 @@ has ended.`;
 
 /** Writing uid_map, gid_map and setgroups: see user_namespaces(7). */
 function mapCause({ step, code, section }: Refusal, facts: Facts): string | undefined {
-  if (code === "ENOENT" || code === "ENOTDIR") {
+  if (code === "ENOENT" || code === "ENOTDIR" || statusOf(facts, "Tgid") !== String(facts.pid)) {
     return `/proc does not show this process's own children: it is not mounted, or of another pid namespace. Mount it anew \
 (mount -t proc proc /proc), or leave out noProc of what this runs in.`;
   }

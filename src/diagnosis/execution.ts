@@ -143,7 +143,8 @@ function elfInterpreter(head: Uint8Array | undefined): string | undefined {
     if (view.getUint32(header, true) !== PT_INTERP) continue;
     const [start, length] = [view.getBigUint64(header + 8, true), view.getBigUint64(header + 32, true)].map(Number);
     if (start! + length! > view.byteLength) return undefined;
-    return new TextDecoder().decode(head!.subarray(start!, start! + length! - 1));
+    const path = head!.subarray(start!, start! + length!);
+    return new TextDecoder().decode(path.subarray(0, path.indexOf(0)));
   }
   return undefined;
 }

@@ -98,7 +98,8 @@ export function isChrooted(facts: Facts): boolean | undefined {
   if (mounts.length > 0 && !mounts.some(({ point }) => point === "/")) return true;
   const [root, ofInit] = [facts.place("/"), facts.place("/proc/1/root")];
   if (root === undefined || ofInit === undefined) return undefined;
-  return root.inode !== ofInit.inode &&
+  const isElsewhere = root.mount !== ofInit.mount || root.inode !== ofInit.inode;
+  return isElsewhere &&
     facts.place("/proc/1/ns/mnt")?.inode === facts.place("/proc/self/ns/mnt")?.inode;
 }
 
