@@ -233,17 +233,19 @@ place for them. It comes of unshare --pid without --fork. Add --fork, or use pri
 has ended.`;
 }
 
+const FOREIGN_PROC = `/proc does not show this process's own children: it is not mounted, or of another pid namespace. \
+Mount it anew (mount -t proc proc /proc), or leave out noProc of what this runs in.`;
+
 /** Writing uid_map, gid_map and setgroups: see user_namespaces(7). */
 function mapCause({ step, code, section }: Refusal, facts: Facts): string | undefined {
-  if (code === "ENOENT" || code === "ENOTDIR" || statusOf(facts, "Tgid") !== String(facts.pid)) {
-    return `/proc does not show this process's own children: it is not mounted, or of another pid namespace. Mount it anew \
-(mount -t proc proc /proc), or leave out noProc of what this runs in.`;
-  }
+  if (code === "ENOENT" || code === "ENOTDIR") return FOREIGN_PROC;
   if (code === "EROFS") {
     return `/proc is mounted read-only, so maps cannot be written. Run it as root, without privateUser.`;
   }
   if (code === "EINVAL") return `A map can have 340 lines and 4095 characters. Make it of fewer, longer ranges.`;
   if (code !== "EPERM" && code !== "EACCES") return undefined;
+  const shown = statusOf(facts, "Tgid");
+  if (shown !== undefined && shown !== String(facts.pid)) return FOREIGN_PROC;
   if (isBlockedByAppArmor(facts)) return appArmor(facts);
   const group = /gid_map|group ids/.test(step.what);
   const map = writtenMap(section, group ? "group" : "user");
@@ -353,8 +355,10 @@ mount before it is entered (mount --bind DIR DIR), or enter it by pivot_root(2).
       }
       return undefined;
     case "ENODEV":
-      return `This kernel has no file system "${String(type)}": see /proc/filesystems. Load its module as root \
-(modprobe ${String(type)}), or do without.`;
+      return typeof type !== "string"
+        ? undefined
+        : `This kernel has no file system "${type}": see /proc/filesystems. Load its module as root (modprobe ${type}), \
+or do without.`;
     case "ENOENT":
     case "ENOTDIR":
       if (typeof target === "string" && !facts.allows(target, "exist")) {
