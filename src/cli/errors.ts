@@ -51,7 +51,12 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
     : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
       message.slice(at + reason.length, end)
     }`;
-  return told + (hint ?? "").replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
+  return told + inOptions(hint ?? "");
+}
+
+/** A hint, with the library's names of options as they are typed. */
+export function inOptions(hint: string): string {
+  return hint.replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
 }
 
 /** Texts that are not the hint's own, such as paths; and names of options. */

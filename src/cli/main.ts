@@ -19,7 +19,9 @@ import { run } from "./run.ts";
 type Verb = (argv: readonly string[]) => Promise<number>;
 
 /** What can be the first word in place of a command. Each is to be imported when it is called, and not before. */
-const VERBS: ReadonlyMap<string | undefined, Verb> = new Map();
+const VERBS: ReadonlyMap<string | undefined, Verb> = new Map([
+  ["doctor", async (argv: readonly string[]) => (await import("./doctor.ts")).doctor(argv)],
+]);
 
 /**
  * Does what a command line asks for, and says on stderr why when it cannot.

@@ -18,8 +18,8 @@ import {
   type Mount,
   mountsOf,
   statusOf,
+  subordinateRanges,
   sysctl,
-  userOf,
 } from "./facts.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
@@ -265,8 +265,7 @@ function mapRefused(facts: Facts, map: readonly IdLine[], group: boolean): strin
 the user namespace that this runs in: see /proc/self/${file}. Map ids that are there.`;
   }
   if (hasCapability(facts, capability) === false) {
-    const ranges = facts.text(group ? "/etc/subgid" : "/etc/subuid");
-    const has = ranges?.split("\n").some((line) => isOwnRange(line, facts)) ?? false;
+    const has = subordinateRanges(facts, group ? "/etc/subgid" : "/etc/subuid").length > 0;
     const more = has
       ? `The range that this user has in /etc/sub${word[0]}id is for newuidmap(1), which is not used here.`
       : `This user has no range in /etc/sub${word[0]}id either.`;
@@ -306,14 +305,6 @@ function writtenMap(section: readonly Step[], word: "user" | "group"): readonly 
   const write = section.find(({ what }) => what.startsWith(`map ${word} ids`));
   const content = write?.args[1];
   return isObject(content) && "bytes" in content ? readMap(new TextDecoder().decode(content.bytes)) : [];
-}
-
-function isOwnRange(line: string, facts: Facts): boolean {
-  const uid = userOf(facts);
-  const entries = (facts.text("/etc/passwd") ?? "").split("\n").map((entry) => entry.split(":"));
-  const name = entries.find(([, , id]) => id === String(uid))?.[0];
-  const [owner] = line.split(":");
-  return owner !== "" && (owner === name || owner === String(uid));
 }
 
 function clockCause(code: string): string | undefined {

@@ -7,7 +7,7 @@
 
 import { elfMachine } from "../abi/syscalls.ts";
 import type { Step } from "../plan/step.ts";
-import { type Facts, limitOf, type Mount, mountsOf, userOf } from "./facts.ts";
+import { type Facts, limitOf, mountOf, userOf } from "./facts.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
 /** Why a folder or a file could not be opened or entered. */
@@ -92,7 +92,7 @@ which is ${facts.architecture}. Install the one that belongs to it.`;
     case "ETXTBSY":
       return `Somebody has "${path}" open for writing. Close it first: lsof "${path}" says who has it.`;
     case "EPERM":
-      return mountOf(path, facts)?.options.includes("nosuid") === true
+      return mountOf(facts, path)?.options.includes("nosuid") === true
         ? `"${path}" is on a mount with nosuid, or this process may gain no privileges.`
         : undefined;
     default:
@@ -183,7 +183,7 @@ ${facts.architecture}. Take the build for ${facts.architecture}, or install qemu
 }
 
 function notExecutable(path: string, facts: Facts): string | undefined {
-  const mount = mountOf(path, facts);
+  const mount = mountOf(facts, path);
   if (mount?.options.includes("noexec") === true) {
     return `"${path}" is on a mount with noexec, "${mount.point}", where nothing can be executed. Copy it elsewhere, or as \
 root: mount -o remount,exec "${mount.point}".`;
@@ -202,12 +202,6 @@ root: mount -o remount,exec "${mount.point}".`;
   return script === undefined
     ? undefined
     : `"${path}" says "#!${script}", and that may not be executed: see its mode and mount.`;
-}
-
-/** The mount that a path leads through. */
-function mountOf(path: string, facts: Facts): Mount | undefined {
-  const place = facts.place(path);
-  return place === undefined ? undefined : mountsOf(facts).find(({ id }) => id === place.mount);
 }
 
 /** Where programs often are. */

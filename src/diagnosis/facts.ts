@@ -108,13 +108,18 @@ export function isInitialUser(facts: Facts): boolean {
   return /^\s*0\s+0\s+4294967295\s*$/.test(facts.text("/proc/self/uid_map") ?? "");
 }
 
-/** The folders of this process's cgroup of a controller, the innermost first: version 1 where it has it, or 2. */
-export function cgroupFolders(facts: Facts, controller: string): readonly string[] {
+/**
+ * The folders of this process's cgroup of a controller, the innermost first: version 1 where it has it, or 2, which it is
+ * without a controller.
+ */
+export function cgroupFolders(facts: Facts, controller?: string): readonly string[] {
   const lines = (facts.text("/proc/self/cgroup") ?? "").split("\n").map((line) => line.split(":"));
-  const one = lines.find(([, controllers]) => controllers?.split(",").includes(controller));
+  const one = controller === undefined
+    ? undefined
+    : lines.find(([, controllers]) => controllers?.split(",").includes(controller));
   const line = one ?? lines.find(([number]) => number === "0");
   const mount = mountsOf(facts).find(({ type, superOptions }) =>
-    one === undefined ? type === "cgroup2" : type === "cgroup" && superOptions.includes(controller)
+    one === undefined ? type === "cgroup2" : type === "cgroup" && superOptions.includes(controller!)
   );
   if (line === undefined || mount === undefined) return [];
   const path = line.slice(2).join(":");
@@ -123,4 +128,20 @@ export function cgroupFolders(facts: Facts, controller: string): readonly string
   return Array.from({ length: names.length + 1 }, (_, up) => {
     return [mount.point, ...names.slice(0, names.length - up)].join("/");
   });
+}
+
+/** The ranges of ids that a file such as /etc/subuid gives this process's user: see subuid(5). */
+export function subordinateRanges(facts: Facts, file: "/etc/subuid" | "/etc/subgid"): readonly string[] {
+  const user = String(userOf(facts));
+  const accounts = (facts.text("/etc/passwd") ?? "").split("\n").map((line) => line.split(":"));
+  const name = accounts.find(([, , id]) => id === user)?.[0];
+  const lines = (facts.text(file) ?? "").split("\n").map((line) => line.split(":"));
+  return lines.filter(([owner]) => owner !== "" && (owner === name || owner === user))
+    .map(([, first, count]) => `${first}:${count}`);
+}
+
+/** The mount that a path leads through. */
+export function mountOf(facts: Facts, path: string): Mount | undefined {
+  const place = facts.place(path);
+  return place === undefined ? undefined : mountsOf(facts).find(({ id }) => id === place.mount);
 }
