@@ -65,8 +65,8 @@ folder than "${target}".`;
 /** Why a program was not executed: see execve(2). */
 export function executionCause(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code, section } = refusal;
-  const path = step.call === "execve" ? String(step.args[0]) : "";
-  const command = /^execute "(.*)"$/s.exec(step.what)?.[1] ?? path;
+  const command = /^execute "(.*)"$/s.exec(step.what)?.[1] ?? "";
+  const path = step.call === "execve" ? String(step.args[0]) : command;
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
@@ -92,9 +92,8 @@ which is ${facts.architecture}. Install the one that belongs to it.`;
     case "ETXTBSY":
       return `Somebody has "${path}" open for writing. Close it first: lsof "${path}" says who has it.`;
     case "EPERM":
-      return mountOf(facts, path)?.options.includes("nosuid") === true
-        ? `"${path}" is on a mount with nosuid, or this process may gain no privileges.`
-        : undefined;
+      return `"${path}" has capabilities that this process cannot get (getcap "${path}" shows them), or a security module \
+forbids it. Take a copy of the file, which has none, or run it where they are allowed.`;
     default:
       return undefined;
   }

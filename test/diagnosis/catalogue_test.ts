@@ -373,6 +373,17 @@ for (const [name, script, command, code, cause, remedy] of EXECUTIONS) {
   situation(name, attempt, code, cause, remedy);
 }
 
+situation(
+  "a program with capabilities that cannot be had",
+  {
+    argv: ["/mnt/x"],
+    script: `${FILES} cp /bin/true x; setcap cap_net_raw+ep x; exec setpriv --bounding-set=-net_raw "$@"`,
+  },
+  "EPERM",
+  /"\/mnt\/x" has capabilities that this process cannot get/,
+  /getcap "\/mnt\/x"/,
+);
+
 isolatedTest("what is hidden inside by privateTmp is told with its remedy", () => {
   const folder = Deno.makeTempDirSync({ dir: "/tmp" });
   const ns = new Namespace({ privateTmp: true });
