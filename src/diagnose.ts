@@ -196,17 +196,21 @@ function overlayRefusal(): NamespaceError | undefined {
 
 /** Whether the kernel knows a call, and lets it be made: refused are only its arguments. */
 function calls(name: string, step: Step, since: string): Check {
-  const code = errnoName(-perform(step));
-  const works = code !== "ENOSYS" && code !== "EPERM";
+  const errno = -perform(step);
+  const works = errnoName(errno) !== "ENOSYS" && errnoName(errno) !== "EPERM";
   return {
     name,
     works,
     how: "tried",
-    detail: works ? undefined : `${errnoText(-perform(step))} (${code})`,
+    detail: works ? undefined : described(errno),
     remedy: works
       ? undefined
-      : `It takes Linux ${since}; a container's seccomp filter can hide it too. There is another way.`,
+      : `It takes Linux ${since}, and a seccomp filter, where there is one, that lets it through.`,
   };
+}
+
+function described(errno: number): string {
+  return `${errnoText(errno)} (${errnoName(errno)})`;
 }
 
 function seccompFilters(): Check {
@@ -221,7 +225,7 @@ function seccompFilters(): Check {
     name: "seccomp filters with notification",
     works: result === 0,
     how: "tried",
-    detail: result === 0 ? undefined : `${errnoText(-result)} (${errnoName(-result)})`,
+    detail: result === 0 ? undefined : described(-result),
     remedy: result === 0 ? undefined : "It takes Linux 5.0 with CONFIG_SECCOMP_FILTER.",
   };
 }
@@ -238,7 +242,7 @@ function landlock(): Check {
     name: "Landlock",
     works,
     how: "tried",
-    detail: works ? `ABI ${version}` : `${errnoText(-version)} (${errnoName(-version)})`,
+    detail: works ? `ABI ${version}` : described(-version),
     remedy: works
       ? undefined
       : errnoName(-version) === "EOPNOTSUPP"
@@ -323,6 +327,12 @@ function systemOf(facts: Facts): System {
   for (const name of ["fs.mount-max", "kernel.pid_max", "kernel.threads-max"]) limits[name] = sysctl(facts, name);
   limits.RLIMIT_NPROC = limitOf(facts, "Max processes");
   limits.RLIMIT_NOFILE = limitOf(facts, "Max open files");
+  for (const name of ["pids", "memory"]) {
+    limits[`${name}.max`] = cgroupFolders(facts, name).map((folder) =>
+      Number.parseInt(facts.text(`${folder}/${name}.max`) ?? "")
+    )
+      .find((limit) => !Number.isNaN(limit));
+  }
   const label = facts.text("/proc/thread-self/attr/current")?.replaceAll("\0", "").trim();
   return {
     kernel: kernelOf(facts),

@@ -465,7 +465,7 @@ function labelOf(facts: Facts): string | undefined {
 }
 
 /** Whether a seccomp filter looks at this process's calls. */
-export function isFiltered(facts: Facts): boolean {
+function isFiltered(facts: Facts): boolean {
   return statusOf(facts, "Seccomp") === "2";
 }
 
@@ -476,15 +476,17 @@ that allows clone, unshare, setns, mount and pivot_root (seccomp=unconfined allo
 
 /**
  * Since 23.10 Ubuntu takes the capabilities from user namespaces of programs that no profile speaks of. The namespace is
- * made, and the first thing that needs a capability fails.
+ * made, and the first thing that needs a capability fails; what is in such a namespace already has a label that says so.
  */
-export function isBlockedByAppArmor(facts: Facts): boolean {
-  return sysctl(facts, "kernel.apparmor_restrict_unprivileged_userns") === 1 &&
-    hasCapability(facts, "CAP_SYS_ADMIN") !== true && (labelOf(facts) ?? "unconfined").startsWith("unconfined");
+function isBlockedByAppArmor(facts: Facts): boolean {
+  const label = labelOf(facts) ?? "unconfined";
+  return label.startsWith("unprivileged_userns") ||
+    (sysctl(facts, "kernel.apparmor_restrict_unprivileged_userns") === 1 && label.startsWith("unconfined") &&
+      hasCapability(facts, "CAP_SYS_ADMIN") !== true);
 }
 
 /** What to type on such a system. */
-export function appArmor(facts: Facts): string {
+function appArmor(facts: Facts): string {
   const path = facts.executable ?? "/path/to/deno";
   const profile =
     `abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile deno "${path}" flags=(unconfined) {\\n  userns,\\n}\\n`;

@@ -495,6 +495,18 @@ situation(
   ["nobody"],
 );
 situation(
+  "a range of group ids that is not the caller's",
+  {
+    options: {
+      privateUser: { uidMap: [{ inside: 0, outside: 65_534 }], gidMap: [{ inside: 0, outside: 100_000, count: 10 }] },
+    },
+  },
+  "EPERM",
+  /Without CAP_SETGID only the caller's own group id can be mapped, .* setgroups\(2\) is given up/,
+  /privateUser alone maps the caller/,
+  ["nobody"],
+);
+situation(
   "a range of ids that is the caller's by subuid",
   {
     options: RANGES,

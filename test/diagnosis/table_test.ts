@@ -84,6 +84,8 @@ Deno.test("findCause() knows Ubuntu's restriction wherever it shows, and the pro
     assertMatch(text, /profile deno "\/home\/me\/.deno\/bin\/deno" flags=\(unconfined\) \{\\n {2}userns,\\n\}/, what);
     assertMatch(text, /apparmor_parser -r .*; or .*sysctl -w kernel.apparmor_restrict_unprivileged_userns=0/, what);
   }
+  const inside = machine({ [RESTRICTED]: "1\n", [STATUS]: ROOT, [LABEL]: "unprivileged_userns (enforce)\n" });
+  assertMatch(cause({ privateTmp: true }, "mount tmpfs", "EACCES", inside), /apparmor_parser -r/);
   const allowed = machine({ [RESTRICTED]: "0\n", [STATUS]: NOBODY, [LABEL]: "unconfined\n" });
   assertEquals(/apparmor_restrict/.test(cause({ privateNet: true }, "loopback", "EPERM", allowed)), false);
   const root = machine({ [RESTRICTED]: "1\n", [STATUS]: ROOT, [LABEL]: "unconfined\n" });
