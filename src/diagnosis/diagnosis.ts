@@ -184,16 +184,21 @@ function limitReached(kinds: readonly (typeof KINDS)[number][], facts: Facts): s
     return `No disk is full: ${none.join(" and ")} ${none.length === 1 ? "is" : "are"} 0, so this kind of namespace is \
 not allowed. As root: ${none.map((name) => `sysctl -w ${name}=10000`).join("; ")}.`;
   }
-  const limits = values.map(([name, value]) => `${name} is ${value}`).join(", ");
-  const advice = `End what holds namespaces (lsns shows them), or raise the limit as root with sysctl -w`;
-  const nested = isInitialUser(facts)
-    ? "pid namespaces can be nested 32 deep"
-    : "user and pid namespaces can be nested 32 deep, and the user namespaces around this one have limits of their own";
-  return `No disk is full: this user has as many namespaces as it may have${
-    limits === "" ? "" : ` (${limits})`
-  }, or they \
-are nested too deep: ${nested}. ${advice}.`;
+  const limits = values.filter(([, value]) => value < UNLIMITED).map(([name, value]) => `${name} is ${value}`);
+  const own = limits.length === 0 ? [] : [`this user has as many namespaces as it may have (${limits.join(", ")})`];
+  const around = isInitialUser(facts) ? [] : [
+    `a user namespace around this one has a limit of its own that is reached (sandboxes set user.max_user_namespaces there, \
+such as bwrap --disable-userns)`,
+  ];
+  const causes = [...own, ...around, "they are nested too deep: user and pid namespaces can be nested 32 deep"];
+  return `No disk is full: ${
+    causes.join("; or ")
+  }. End what holds namespaces (lsns shows them), raise the limit where it is \
+(sysctl -w as root), or run this outside.`;
 }
+
+/** What the sysctls are in a user namespace where nobody has set them. */
+const UNLIMITED = 2 ** 31 - 1;
 
 function notBuiltIn(kinds: readonly (typeof KINDS)[number][], facts: Facts): string | undefined {
   const missing = kinds.filter(([, file]) => !facts.allows(`/proc/self/ns/${file}`, "exist"));

@@ -133,6 +133,17 @@ situation(
 );
 
 situation(
+  "a limit of a user namespace further out",
+  {
+    options: { privateUser: true },
+    script: inUserNamespace(`echo 1 > /proc/sys/user/max_user_namespaces; exec unshare --user --map-root-user "$@"`),
+  },
+  "ENOSPC",
+  /full: a user namespace around this one has a limit of its own that is reached .*bwrap --disable-userns/,
+  /or run this outside/,
+);
+
+situation(
   "a user namespace below 32 others",
   {
     options: { privateUser: true },
