@@ -15,5 +15,5 @@ import type { Step } from "./plan/step.ts";
  */
 export function perform(steps: readonly Step[]): void {
   const outcome = library().execute(steps);
-  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno, outcome.section);
 }

@@ -5,6 +5,8 @@
  */
 
 import { errnoName, errnoText } from "./abi/errno.ts";
+import { findCause } from "./diagnosis/diagnosis.ts";
+import { facts } from "./machine/facts.ts";
 import { describeCall } from "./plan/describe.ts";
 import type { Step } from "./plan/step.ts";
 
@@ -69,126 +71,14 @@ export class NamespaceError extends Error {
   }
 }
 
-/** The error of a step that was refused. */
-export function stepError(step: Step, errno: number): NamespaceError {
+/** The error of a step that was refused, with its cause as far as it can be seen now; `section`: the steps around it. */
+export function stepError(step: Step, errno: number, section: readonly Step[] = [step]): NamespaceError {
   return new NamespaceError({
     errno,
     syscall: step.call,
     step: describeCall(step),
     what: step.what,
     option: step.option,
-    hint: diagnose(step.call, step.option, errnoName(errno)),
+    hint: findCause({ step, code: errnoName(errno), section }, facts),
   });
 }
-
-/** The likely cause of a refusal, and the remedy. The call's meaning is known here, so its errno can be given one. */
-export function diagnose(syscall: string, option: string | undefined, code: string): string | undefined {
-  for (const [calls, codes, options, hint] of DIAGNOSES) {
-    if (calls.includes(syscall) && codes.includes(code) && (options === undefined || options.includes(option ?? ""))) {
-      return hint;
-    }
-  }
-  return undefined;
-}
-
-const USER_REFUSED =
-  `The system does not let this user make user namespaces. See that user.max_user_namespaces (and on Debian \
-kernel.unprivileged_userns_clone) are not 0, that kernel.apparmor_restrict_unprivileged_userns (Ubuntu) is 0 or an AppArmor \
-profile allows it, and that a container's seccomp profile does; or run as root.`;
-
-/** Calls, errnos, options (any where undefined), hint; the first that fits is taken. */
-const DIAGNOSES: readonly (readonly [readonly string[], readonly string[], readonly string[] | undefined, string])[] = [
-  [
-    ["clone", "unshare"],
-    ["EPERM"],
-    undefined,
-    `Namespaces need CAP_SYS_ADMIN, or a user namespace around them: leave \
-privateUser out rather than refuse it. ${USER_REFUSED}`,
-  ],
-  [
-    ["clone", "unshare"],
-    ["ENOSPC", "EUSERS"],
-    undefined,
-    `No disk is full: a limit on namespaces is reached. See \
-/proc/sys/user/max_*_namespaces; and namespaces can be nested 32 deep.`,
-  ],
-  [
-    ["clone", "unshare"],
-    ["EINVAL"],
-    undefined,
-    `The kernel was built without one of these namespaces, or this process is \
-one that may not make it: a chroot cannot make user namespaces, and a process with threads cannot enter them.`,
-  ],
-  [
-    ["clone"],
-    ["EAGAIN"],
-    undefined,
-    `A limit on processes is reached: RLIMIT_NPROC (ulimit -u), the cgroup's pids.max, or \
-kernel.pid_max.`,
-  ],
-  [
-    ["clone"],
-    ["ENOMEM"],
-    undefined,
-    `There is too little memory, or this process is in a pid namespace whose PID 1 has ended.`,
-  ],
-  [
-    ["write", "openat"],
-    ["EPERM", "EACCES"],
-    ["privateUser"],
-    `Without CAP_SETUID and CAP_SETGID only the caller's own ids can \
-be mapped, one of each; and to map user 0 of the outside, root needs CAP_SETFCAP (Linux 5.12). Ubuntu's AppArmor \
-restriction (kernel.apparmor_restrict_unprivileged_userns) shows here too.`,
-  ],
-  [["write"], ["EPERM", "EACCES"], [""], USER_REFUSED],
-  [
-    ["write"],
-    ["ERANGE"],
-    ["privateTime"],
-    `The clock would stand before 0 or overflow: a negative offset can be no larger \
-than the clock's present value.`,
-  ],
-  [
-    ["mount"],
-    ["EPERM"],
-    ["privatePid"],
-    `In a user namespace the kernel mounts a new /proc only where the outer one is \
-fully visible: container engines cover parts of it. Let the container have an unmasked /proc, or set noProc.`,
-  ],
-  [
-    ["mount"],
-    ["EPERM", "EACCES"],
-    undefined,
-    `Mounting needs CAP_SYS_ADMIN in the mount namespace's user namespace; a seccomp \
-or AppArmor profile of a container can take it away.`,
-  ],
-  [["mount"], ["ENOSPC"], undefined, `No disk is full: the limit on mounts is reached. See /proc/sys/fs/mount-max.`],
-  [
-    ["mount"],
-    ["EINVAL"],
-    ["privateTmp"],
-    `The kernel does not know one of the tmpfs's options; "huge" needs \
-CONFIG_TRANSPARENT_HUGEPAGE, ids must be mapped in the user namespace, and the size must not be too large.`,
-  ],
-  [
-    ["setresuid", "setresgid"],
-    ["EINVAL"],
-    undefined,
-    `That id is not mapped in the user namespace. Give privateUser a uidMap and \
-a gidMap that have it, or leave the id out.`,
-  ],
-  [
-    ["setresuid", "setresgid", "setgroups"],
-    ["EPERM"],
-    undefined,
-    `Becoming someone else needs CAP_SETUID and CAP_SETGID: \
-run as root, or with privateUser: true.`,
-  ],
-  [
-    ["execve"],
-    ["E2BIG"],
-    undefined,
-    `The arguments and the environment together are too large: see RLIMIT_STACK, a quarter of \
-which they may take, and 128 KiB for each string. Pass the data by stdin or a file.`,
-  ],
-];

@@ -198,15 +198,27 @@ const FAILURES: readonly (readonly [args: string[], status: number, message: Reg
     125,
     /^Cannot become user 5 for --uid: .*\(EINVAL\)\n.*--private-user a --uid-map.*\n$/,
   ],
-  [["--cwd", "/nowhere", "true"], 125, /^Cannot enter the folder "\/nowhere" for --cwd: .*\(ENOENT\)\n$/],
-  [["--cwd", "/etc/passwd", "true"], 125, /^Cannot enter the folder "\/etc\/passwd" for --cwd: .*\(ENOTDIR\)\n$/],
-  [["no-such-command"], 127, /^Cannot execute "no-such-command": .*\(ENOENT\)\n$/],
-  [["-p", "/no/such/command"], 127, /^Cannot execute "\/no\/such\/command": .*\(ENOENT\)\n$/],
-  [[""], 127, /^Cannot execute "": .*\(ENOENT\)\n$/],
-  [["-e", "PATH=/no:/where", "true"], 127, /^Cannot execute "true": .*\(ENOENT\)\n$/],
-  [["/etc/passwd"], 126, /^Cannot execute "\/etc\/passwd": .*\(EACCES\)\n$/],
-  [["/etc"], 126, /^Cannot execute "\/etc": .*\(EACCES\)\n$/],
-  [["/etc/passwd/x"], 126, /^Cannot execute "\/etc\/passwd\/x": .*\(ENOTDIR\)\n$/],
+  [
+    ["--cwd", "/nowhere", "true"],
+    125,
+    /^Cannot enter the folder "\/nowhere" for --cwd: .*\(ENOENT\)\n.* ends at "\/": there is no "nowhere" .*\n$/,
+  ],
+  [
+    ["--cwd", "/etc/passwd", "true"],
+    125,
+    /^Cannot enter the folder "\/etc\/passwd" for --cwd: .*\(ENOTDIR\)\n"\/etc\/passwd" is no folder.*\n$/,
+  ],
+  [["no-such-command"], 127, /^Cannot execute "no-such-command": .*\(ENOENT\)\nNo folder of PATH has it: .*\n$/],
+  [
+    ["-p", "/no/such/command"],
+    127,
+    /^Cannot execute "\/no\/such\/command": .*\(ENOENT\)\n.* there is no "no" in it.*\n$/,
+  ],
+  [[""], 127, /^Cannot execute "": .*\(ENOENT\)\nThe command is empty.*\n$/],
+  [["-e", "PATH=/no:/where", "true"], 127, /^Cannot execute "true": .*\(ENOENT\)\nIt is in "\/usr\/bin", .*\n$/],
+  [["/etc/passwd"], 126, /^Cannot execute "\/etc\/passwd": .*\(EACCES\)\n.*chmod \+x.*\n$/],
+  [["/etc"], 126, /^Cannot execute "\/etc": .*\(EACCES\)\n"\/etc" is a folder.*\n$/],
+  [["/etc/passwd/x"], 126, /^Cannot execute "\/etc\/passwd\/x": .*\(ENOTDIR\)\n"\/etc\/passwd" is no folder.*\n$/],
 ];
 
 for (const [args, status, message] of FAILURES) {

@@ -49,7 +49,9 @@ function program(base: string): string {
 }
 
 Deno.test("importing the package asks for no permission and does nothing", async () => {
-  const modules = ["mod.ts", "src/mount.ts", "src/unshare.ts"].map((name) => `import "${new URL(name, ROOT)}";`);
+  const modules = ["mod.ts", "src/diagnose.ts", "src/mount.ts", "src/unshare.ts"].map((name) =>
+    `import "${new URL(name, ROOT)}";`
+  );
   const { code, stdout, stderr, permissions } = await run(modules.join("\n"), []);
   assertEquals({ code, stdout, stderr, permissions }, { code: 0, stdout: "", stderr: "", permissions: [] });
 });

@@ -6,7 +6,7 @@ const CHECKS: readonly (readonly [name: string, ...args: string[]])[] = [
   ["format", "fmt", "--check"],
   ["lint", "lint"],
   ["types", "check", "mod.ts", "src", "shim", "test"],
-  ["documentation", "doc", "--lint", "mod.ts", "src/cli/main.ts", "src/mount.ts", "src/unshare.ts"],
+  ["documentation", "doc", "--lint", "mod.ts", "src/cli/main.ts", "src/diagnose.ts", "src/mount.ts", "src/unshare.ts"],
   ["shim", "task", "check:artifacts"],
   ["publishing", "publish", "--dry-run", "--allow-dirty"],
 ];

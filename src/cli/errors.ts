@@ -15,7 +15,7 @@ export const NOT_EXECUTABLE = 126;
 export const NOT_FOUND = 127;
 
 /** How messages of the launcher call options. */
-export const WORDING: Wording = { option: spelled, hint: spelledHint };
+export const WORDING: Wording = { option: spelled, hint: inOptions };
 
 /** A command line that cannot be understood. */
 export class UsageError extends Error {
@@ -55,8 +55,16 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
     : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
       message.slice(at + reason.length, end)
     }`;
-  return told + spelledHint(hint ?? "");
+  return told + inOptions(hint ?? "");
 }
+
+/** A hint, with the library's names of options as they are typed. */
+export function inOptions(hint: string): string {
+  return hint.replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
+}
+
+/** Texts that are not the hint's own, such as paths; and names of options. */
+const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
 
 /** Names of options are in quotes, and before the value that was given, which may be any text. */
 function optionMessage(message: string): string {
@@ -68,11 +76,6 @@ function optionMessage(message: string): string {
       (_, name) => spelled(name),
     );
   return told + message.slice(end);
-}
-
-/** A text of the library's that names options. */
-export function spelledHint(text: string): string {
-  return text.replaceAll(/\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g, spelled);
 }
 
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */

@@ -18,6 +18,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 # Usage
   nsrun [options] [--] command [arguments]
   nsrun explain [options] [--] [command] [arguments]
+  nsrun doctor [--json]       What this machine allows, tried; and what to do about what it does not
 
   The command begins at the first word that is no option, or after "--". Nothing is private unless it is asked for.
   Without CAP_SYS_ADMIN there is a user namespace around the others in which nobody's id changes.

@@ -21,6 +21,7 @@ type Verb = (argv: readonly string[]) => Promise<number>;
 /** What can be the first word in place of a command. Each is to be imported when it is called, and not before. */
 const VERBS: ReadonlyMap<string | undefined, Verb> = new Map([
   ["explain", async (argv) => await (await import("./explain.ts")).explainVerb(argv)],
+  ["doctor", async (argv: readonly string[]) => (await import("./doctor.ts")).doctor(argv)],
 ]);
 
 /**

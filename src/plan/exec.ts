@@ -4,8 +4,9 @@
  * @module
  */
 
-import { AT_FDCWD, O_CLOEXEC_PATH } from "./files.ts";
-import type { CallerFolder, Step, Strings } from "./step.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_RDONLY } from "./files.ts";
+import { FUTEX_WAIT, NO_TIME } from "./lifetime.ts";
+import type { Bytes, CallerFolder, Step, Strings } from "./step.ts";
 
 /** What is to be executed. */
 export interface Program {
@@ -23,12 +24,15 @@ const DEFAULT_PATH = "/bin:/usr/bin";
 const SHELL = "/bin/sh";
 /** What execvp(3) takes for "not here, look on". */
 const NOT_HERE = ["ENOENT", "ENOTDIR", "EACCES", "ENODEV", "ESTALE"] as const;
-/** The step after an execve gives the file to the shell; what is not there leaves that out. */
+/** The four steps after an execve give the file to the shell; what is not there leaves them out. */
 const UNKNOWN_FORMAT: NonNullable<Step["tolerate"]> = [["ENOEXEC", 0]];
 const UNKNOWN_FORMAT_OR_NOT_HERE: NonNullable<Step["tolerate"]> = [
   ...UNKNOWN_FORMAT,
-  ...NOT_HERE.map((errno) => [errno, 1] as const),
+  ...NOT_HERE.map((errno) => [errno, 4] as const),
 ];
+/** Where a file's first bytes are read to, and what they are of an executable: "\x7fELF". */
+const HEAD: Bytes = { bytes: new Uint8Array(4), name: "<head>" };
+const ELF = { value: 0x464c457f, name: `"\\x7fELF"` };
 
 const SIG_SETMASK = { value: 2, name: "SIG_SETMASK" };
 const NO_SIGNALS = { bytes: new Uint8Array(8), name: "[]" };
@@ -59,7 +63,9 @@ export const UNBLOCK_SIGNALS: Step = {
 
 /**
  * Executes a program as execvp(3) does: a name without a slash is looked for in the folders of PATH, where it goes on
- * after what is not there or may not be executed, and a file of no known format is given to /bin/sh.
+ * after what is not there or may not be executed, and a file of no known format is given to /bin/sh. But not an
+ * executable of another machine, which a shell can only stumble over: of that, a futex that holds the same word as the
+ * file says ETIMEDOUT.
  */
 export function execute(program: Program): readonly Step[] {
   const { command, args } = program;
@@ -68,8 +74,18 @@ export function execute(program: Program): readonly Step[] {
   const what = `execute "${command}"`;
   const steps: Step[] = [];
   const attempt = (path: string, onward: NonNullable<Step["tolerate"]>) => {
+    const open: Step = {
+      call: "openat",
+      args: [AT_FDCWD, path, O_CLOEXEC_RDONLY],
+      what,
+      tolerate: [["EACCES", 2]], // Who may not read it can tell nothing.
+      opens: true,
+    };
     steps.push(
       { call: "execve", args: [path, argv, envp], what, tolerate: onward },
+      open,
+      { call: "read", args: [{ resultOf: open }, HEAD, HEAD.bytes.length], what },
+      { call: "futex", args: [HEAD, FUTEX_WAIT, ELF, NO_TIME], what, tolerate: [["EAGAIN", 0]] },
       { call: "execve", args: [SHELL, { strings: [SHELL, path, ...args] }, envp], what },
     );
   };

@@ -9,10 +9,12 @@ import type { Step } from "./step.ts";
 /** Signal 9, whose default cannot be changed. */
 const SIGKILL = { value: 9, name: "SIGKILL" };
 const PR_SET_PDEATHSIG = { value: 1, name: "PR_SET_PDEATHSIG" };
-const FUTEX_WAIT = { value: 0, name: "FUTEX_WAIT" };
+/** Answers EAGAIN at once where the word is another, and otherwise ETIMEDOUT with {@linkcode NO_TIME}. */
+export const FUTEX_WAIT = { value: 0, name: "FUTEX_WAIT" };
 /** The kernel sets it in `Words.parent` when the parent's thread has ended: see `ParentWatch` in shim/spawn.zig. */
 const FUTEX_OWNER_DIED = { value: 0x4000_0000, name: "FUTEX_OWNER_DIED" };
-const NO_TIME = { bytes: new Uint8Array(16), name: "{tv_sec=0, tv_nsec=0}" };
+/** A timespec of 0: not to wait. */
+export const NO_TIME = { bytes: new Uint8Array(16), name: "{tv_sec=0, tv_nsec=0}" };
 
 /**
  * The child dies with its parent, kill -9 included. The kernel is asked to, and then it is made sure that the parent

@@ -268,7 +268,7 @@ function currentFolder(): string | undefined {
 /** The error of a child that was refused a step: Deno.Command's own where that has one, with the details as its cause. */
 export function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, "stdio">): Error {
   const { step, errno } = executionRefused(refused);
-  const cause = stepError(step, errno);
+  const cause = stepError(step, errno, refused.section);
   const { NotFound, NotADirectory, PermissionDenied } = Deno.errors;
   if (step.call === "chdir" && step.option === "cwd") {
     if (cause.code === "ENOENT") return denoError(NotFound, command, `No such cwd '${cwd}'`, cause);
@@ -285,14 +285,19 @@ export function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, 
   return cause;
 }
 
-/** As execvp(3): of all that was found in PATH, one that may not be executed says more than the last, that is not there. */
-function executionRefused(refused: Refused): Pick<Refused, "step" | "errno"> {
-  if (refused.step.call !== "execve" || errnoName(refused.errno) === "EACCES") return refused;
-  const index = refused.section.findIndex((step, index) => {
-    const result = refused.results[index];
-    return step.call === "execve" && result !== undefined && errnoName(-result) === "EACCES";
+/**
+ * As execvp(3): of all that was found in PATH, one that may not be executed says more than the last, that is not there.
+ * And where the file turned out to be another machine's, it is its execve that was refused.
+ */
+function executionRefused({ step, errno, section, results }: Refused): Pick<Refused, "step" | "errno"> {
+  const wrongFormat = step.call === "futex" && errnoName(errno) === "ETIMEDOUT";
+  if (!wrongFormat && (step.call !== "execve" || errnoName(errno) === "EACCES")) return { step, errno };
+  const code = wrongFormat ? "ENOEXEC" : "EACCES";
+  const index = section.findIndex((step, index) => {
+    const result = results[index];
+    return step.call === "execve" && result !== undefined && errnoName(-result) === code;
   });
-  return index < 0 ? refused : { step: refused.section[index]!, errno: -refused.results[index]! };
+  return index < 0 ? { step, errno } : { step: section[index]!, errno: -results[index]! };
 }
 
 function denoError(

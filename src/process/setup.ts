@@ -39,7 +39,7 @@ export function setup(
     const outcome = shim.execute(enter, trace);
     if ("step" in outcome) {
       if (outcome.step !== enter[0]) leave(shim, outside, trace); // An unshare that was refused has changed nothing.
-      throw stepError(outcome.step, outcome.errno);
+      throw stepError(outcome.step, outcome.errno, outcome.section);
     }
     const inside = openInside(shim, open, kinds, outside, trace);
     try {
@@ -91,7 +91,7 @@ function moveOtherThreads(
 /** Takes the calling thread back. */
 function leave(shim: Executor, outside: Place, trace: ((line: string) => void) | undefined): void {
   const outcome = shim.execute(goBack(outside.targets, outside.folder), trace);
-  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno, outcome.section);
 }
 
 function openPlace(
@@ -104,7 +104,7 @@ function openPlace(
   const fds = outcome.results.filter((result) => result !== undefined && result >= 0) as number[];
   if ("step" in outcome) {
     for (const fd of fds) shim.close(fd);
-    throw stepError(outcome.step, outcome.errno);
+    throw stepError(outcome.step, outcome.errno, outcome.section);
   }
   return { targets: kinds.map((kind, index) => ({ fd: fds[index]!, kind })), folder: fds.at(-1)! };
 }

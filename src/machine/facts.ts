@@ -1,0 +1,80 @@
+/**
+ * Looks at the machine for a diagnosis: through the shim, because with `--allow-ffi` alone Deno reads no file.
+ *
+ * @module
+ */
+
+import type { Facts, Place } from "../diagnosis/facts.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
+import type { Named, Step } from "../plan/step.ts";
+import { library } from "./library.ts";
+
+/** So that neither a FIFO nor a terminal can do anything to who only looks. */
+const O_LOOK: Named = { value: 0o2004400, name: "O_RDONLY|O_NOCTTY|O_NONBLOCK|O_CLOEXEC" };
+const ACCESS = { exist: 0, execute: 1, write: 2 } as const;
+
+const HEAD_SIZE = 4096;
+/** More than any file that is asked for, but mountinfo where there are thousands of mounts. */
+const TEXT_SIZE_MAX = 1 << 20;
+
+/** This machine and this process at this moment. */
+export const facts: Facts = {
+  architecture: Deno.build.arch,
+  get executable(): string | undefined {
+    try {
+      return Deno.execPath();
+    } catch {
+      return undefined;
+    }
+  },
+  pid: Deno.pid,
+  text(path: string): string | undefined {
+    const bytes = read(path, TEXT_SIZE_MAX);
+    return bytes === undefined ? undefined : new TextDecoder().decode(bytes);
+  },
+  head: (path: string): Uint8Array | undefined => read(path, HEAD_SIZE),
+  place(path: string): Place | undefined {
+    const fd = perform({ call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_PATH], what: `look at "${path}"` });
+    if (fd < 0) return undefined;
+    try {
+      const info = this.text(`/proc/thread-self/fdinfo/${fd}`) ?? "";
+      const number = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(info)?.[1]);
+      const [mount, inode] = [number("mnt_id"), number("ino")]; // The second since Linux 5.14.
+      return Number.isNaN(inode) ? undefined : { mount, inode };
+    } finally {
+      library().close(fd);
+    }
+  },
+  allows(path: string, access: keyof typeof ACCESS): boolean {
+    return perform({ call: "faccessat", args: [AT_FDCWD, path, ACCESS[access]], what: `look at "${path}"` }) === 0;
+  },
+};
+
+/** A call's result, or minus its errno. */
+export function perform(step: Step): number {
+  const outcome = library().execute([step]);
+  return "step" in outcome ? -outcome.errno : outcome.results[0]!;
+}
+
+function read(path: string, sizeMax: number): Uint8Array | undefined {
+  const fd = perform({ call: "openat", args: [AT_FDCWD, path, O_LOOK], what: `look at "${path}"` });
+  if (fd < 0) return undefined;
+  try {
+    let buffer = new Uint8Array(HEAD_SIZE);
+    let size = 0;
+    while (size < sizeMax) {
+      if (size === buffer.length) {
+        const larger = new Uint8Array(size * 4);
+        larger.set(buffer);
+        buffer = larger;
+      }
+      const count = library().read(fd, buffer.subarray(size));
+      if (count < 0) return undefined;
+      if (count === 0) break;
+      size += count;
+    }
+    return buffer.subarray(0, size);
+  } finally {
+    library().close(fd);
+  }
+}
