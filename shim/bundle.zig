@@ -55,15 +55,12 @@ pub const Text = extern struct {
 
 /// What is said below a message when it comes with this errno.
 pub const Hint = extern struct {
-    /// Index in `Variant.texts`, or `of_execution`.
+    /// Index in `Variant.texts`.
     text: u32,
     errno: u32,
     /// Offset of a string that ends with a NUL.
     hint: u32,
 };
-
-/// `Hint.text` of the command's execution.
-pub const of_execution: u32 = 0xffff_ffff;
 
 pub const Bundle = extern struct {
     magic: u32,
@@ -95,6 +92,8 @@ pub const Bundle = extern struct {
     errnos: Range,
     /// What it was made from, as JSON, to be told to who asks.
     origin: Range,
+    /// A command line that says more of a refusal than the launcher can; its empty argument is for which it is.
+    diagnoser: Range,
 
     fn slice(bundle: *const Bundle, range: Range) []const u8 {
         return @as([*]const u8, @ptrCast(bundle))[range.at..][0..range.size];
@@ -131,7 +130,7 @@ pub const Bundle = extern struct {
 };
 
 comptime {
-    assert(@sizeOf(Bundle) == 152);
+    assert(@sizeOf(Bundle) == 160);
     assert(@sizeOf(Variant) == 32);
     assert(@sizeOf(Hint) == 12);
 }
@@ -150,7 +149,7 @@ pub fn open(given: []align(8) const u8, architecture: u16) Error!*const Bundle {
     if (!std.mem.endsWith(u8, given, &end_mark)) return error.Truncated;
     // From here on it is what was written, by whoever that was: what follows is against mistakes of ours.
     if (given[given.len - end_mark.len - 1] != 0) return error.Altered;
-    inline for (.{ "name", "command", "argv0", "environment", "errnos", "origin" }) |field| try check(@field(bundle, field), given.len);
+    inline for (.{ "name", "command", "argv0", "environment", "errnos", "origin", "diagnoser" }) |field| try check(@field(bundle, field), given.len);
     for (bundle.variants) |variant| {
         inline for (.{ "plan", "texts", "hints" }) |field| {
             try check(@field(variant, field), given.len);
@@ -199,7 +198,7 @@ test "open() refuses what is no whole bundle" {
         try testing.expectError(error.Altered, open(&buffer, 62));
         buffer[at] ^= 0x10;
     }
-    bundle.command = .{ .at = 156, .size = 5 };
+    bundle.command = .{ .at = 164, .size = 5 };
     bundle.checksum = checksum(&buffer);
     try testing.expectError(error.Altered, open(&buffer, 62));
 }

@@ -5,6 +5,7 @@ const std = @import("std");
 const linux = std.os.linux;
 const Flags = @import("bundle.zig").Flags;
 const Program = @import("program.zig").Program;
+const Refusal = @import("program.zig").Refusal;
 const Report = @import("report.zig").Report;
 const signals = @import("signals.zig");
 
@@ -17,8 +18,8 @@ pub fn main(program: Program, pipe: i32, flags: Flags) noreturn {
     const started = start(&program);
     // Nobody inside may trace it or open its executable, unless they are root out here as well.
     _ = linux.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    if (started.errno != 0) {
-        Report.write(&.{ .stage = .execution, .step = 0, .errno = started.errno }, pipe);
+    if (started.refusal.errno != 0) {
+        Report.write(&.{ .stage = .execution, .step = started.refusal.folder, .errno = started.refusal.errno }, pipe);
         linux.exit_group(127);
     }
     Report.write(&.nothing, pipe);
@@ -49,7 +50,7 @@ fn descriptor(text: [*:0]const u8) ?i32 {
     return fd;
 }
 
-const Start = struct { program: *const Program, errno: u32 = 0, child: i32 = 0 };
+const Start = struct { program: *const Program, refusal: Refusal = .{ .errno = 0 }, child: i32 = 0 };
 
 var stack: [16 * 1024]u8 align(16) = undefined;
 
@@ -60,7 +61,7 @@ fn start(program: *const Program) Start {
     const cloned = linux.clone(childMain, @intFromPtr(&stack) + stack.len, flags, @intFromPtr(&result), null, 0, null);
     switch (linux.errno(cloned)) {
         .SUCCESS => result.child = @intCast(cloned),
-        else => |errno| result.errno = @intFromEnum(errno),
+        else => |errno| result.refusal.errno = @intFromEnum(errno),
     }
     return result;
 }
@@ -68,7 +69,7 @@ fn start(program: *const Program) Start {
 fn childMain(address: usize) callconv(.c) u8 {
     const result: *Start = @ptrFromInt(address);
     signals.unblockAll();
-    result.errno = result.program.execute();
+    result.refusal = result.program.execute();
     linux.exit_group(127);
 }
 

@@ -30,6 +30,7 @@ const Program = @import("program.zig").Program;
 const init = @import("init.zig");
 const supervise = @import("supervise.zig");
 const output = @import("output.zig");
+const signals = @import("signals.zig");
 const Report = @import("report.zig").Report;
 
 pub const panic = std.debug.no_panic;
@@ -121,6 +122,8 @@ const Run = struct {
     variant: u1,
     shared: *Shared,
     program: Program,
+    /// The environment that the launcher has.
+    inherited: [*]const ?[*:0]const u8,
 };
 
 fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const ?[*:0]const u8) noreturn {
@@ -145,7 +148,7 @@ fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const 
     for (shared.results) |*result| result.* = plan_zig.not_run;
     fillSlots(&shared.plan);
     const program: Program = .make(bundle, given, inherited, @alignCast(mapping[program_at..]));
-    start(.{ .bundle = bundle, .variant = variant, .shared = shared, .program = program });
+    start(.{ .bundle = bundle, .variant = variant, .shared = shared, .program = program, .inherited = inherited.ptr });
 }
 
 fn start(job: Run) noreturn {
@@ -220,8 +223,8 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
     if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
     supervisor.restoreSignals();
-    const errno = program.execute();
-    Report.write(&.{ .stage = .execution, .step = 0, .errno = errno }, ends[1]);
+    const refusal = program.execute();
+    Report.write(&.{ .stage = .execution, .step = refusal.folder, .errno = refusal.errno }, ends[1]);
     linux.exit_group(exit_failed);
 }
 
@@ -229,20 +232,51 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
 fn fail(job: Run, report: Report) noreturn {
     const bundle = job.bundle;
     const index: u32 = switch (report.stage) {
-        .clone => 0,
         .parent_step => 1 + report.step,
         .child_step => @intCast(1 + job.shared.plan.parent.len + report.step),
-        else => bundle_zig.of_execution,
+        else => 0,
     };
-    const hint = bundle.hint(job.variant, index, report.errno);
-    if (index == bundle_zig.of_execution) {
-        const command = std.mem.span(job.program.command);
-        output.failure(bundle, &.{ "Cannot execute \"", command, "\"" }, "execve", report.errno, hint);
-        linux.exit_group(if (report.errno == @intFromEnum(linux.E.NOENT)) exit_not_found else exit_not_executable);
-    }
     const text = bundle.text(job.variant, index);
-    output.failure(bundle, &.{bundle.string(text.message)}, bundle.string(text.call), report.errno, hint);
-    linux.exit_group(exit_failed);
+    const is_execution = report.stage == .execution;
+    const failure: output.Failure = .{
+        .message = if (is_execution) .{ "Cannot execute \"", std.mem.span(job.program.command), "\"" } else .{ bundle.string(text.message), "", "" },
+        .call = if (is_execution) "execve" else bundle.string(text.call),
+        .errno = report.errno,
+        .hint = if (is_execution) "" else bundle.hint(job.variant, index, report.errno),
+    };
+    failure.tellProgram(bundle);
+    if (bundle.diagnoser.size > 0) diagnose(job, report);
+    failure.tellPeople(bundle);
+    if (!is_execution) linux.exit_group(exit_failed);
+    linux.exit_group(if (report.errno == @intFromEnum(linux.E.NOENT)) exit_not_found else exit_not_executable);
+}
+
+/// Becomes a program that says the same with its cause. Where that cannot be, the errno has to do.
+fn diagnose(job: Run, report: Report) void {
+    var which: [3 * plan_zig.id_text_size + 3]u8 = undefined;
+    var at: usize = 0;
+    for ([_]u32{ @intFromEnum(report.stage), report.step, report.errno }, [_]u8{ ':', ':', 0 }) |number, end| {
+        var digits: [plan_zig.id_text_size]u8 = undefined;
+        const text = plan_zig.decimal(&digits, number);
+        @memcpy(which[at..][0..text.len], text);
+        which[at + text.len] = end;
+        at += text.len + 1;
+    }
+    const strings = job.bundle.bytes("diagnoser");
+    const mapping = map((std.mem.count(u8, strings, "\x00") + 1) * @sizeOf(usize)); // Zeros, so it ends with a null.
+    const argv: [*]?[*:0]const u8 = @ptrCast(@alignCast(mapping.ptr));
+    var rest = strings;
+    var count: usize = 0;
+    var is_told = false;
+    while (rest.len > 0) : (count += 1) {
+        const string: [*:0]const u8 = @ptrCast(rest.ptr);
+        const size = std.mem.len(string);
+        argv[count] = if (size > 0 or is_told) string else @ptrCast(&which);
+        is_told = is_told or size == 0;
+        rest = rest[size + 1 ..];
+    }
+    signals.unblockAll();
+    _ = linux.execve(argv[0].?, @ptrCast(argv), @ptrCast(job.inherited));
 }
 
 /// As Namespace.debug does: every call that was made, and what it returned.

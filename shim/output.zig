@@ -85,27 +85,38 @@ pub fn die(status: u8, text: []const u8) noreturn {
     linux.exit_group(status);
 }
 
-/// Says what was refused, to people and to programs.
-pub fn failure(bundle: *const Bundle, message: []const []const u8, call: []const u8, errno: u32, hint: []const u8) void {
-    const code, const meaning = errnoTexts(bundle, errno);
-    var writer: Writer = .{ .fd = 2 };
-    writer.prefix();
-    for (message) |part| writer.put(part);
-    for ([_][]const u8{ ": ", meaning, " (", code, ")\n", hint, if (hint.len > 0) "\n" else "" }) |part| writer.put(part);
-    writer.flush();
-    if (bundle.status_fd < 0) return;
-    writer = .{ .fd = bundle.status_fd };
-    writer.put("{\"event\":\"failed\",\"message\":");
-    writer.quoted(message);
-    writer.put(",\"step\":");
-    writer.quoted(&.{call});
-    writer.put(",\"code\":");
-    writer.quoted(&.{code});
-    writer.put(",\"errno\":");
-    writer.number(errno);
-    writer.put("}\n");
-    writer.flush();
-}
+/// What was refused.
+pub const Failure = struct {
+    message: [3][]const u8,
+    call: []const u8,
+    errno: u32,
+    hint: []const u8,
+
+    pub fn tellPeople(failure: *const Failure, bundle: *const Bundle) void {
+        const code, const meaning = errnoTexts(bundle, failure.errno);
+        var writer: Writer = .{ .fd = 2 };
+        writer.prefix();
+        for (failure.message) |part| writer.put(part);
+        const end: []const u8 = if (failure.hint.len > 0) "\n" else "";
+        for ([_][]const u8{ ": ", meaning, " (", code, ")\n", failure.hint, end }) |part| writer.put(part);
+        writer.flush();
+    }
+
+    pub fn tellProgram(failure: *const Failure, bundle: *const Bundle) void {
+        if (bundle.status_fd < 0) return;
+        var writer: Writer = .{ .fd = bundle.status_fd };
+        writer.put("{\"event\":\"failed\",\"message\":");
+        writer.quoted(&failure.message);
+        writer.put(",\"step\":");
+        writer.quoted(&.{failure.call});
+        writer.put(",\"code\":");
+        writer.quoted(&.{errnoTexts(bundle, failure.errno)[0]});
+        writer.put(",\"errno\":");
+        writer.number(failure.errno);
+        writer.put("}\n");
+        writer.flush();
+    }
+};
 
 /// A call and what it returned, as src/plan/describe.ts has it.
 pub fn step(bundle: *const Bundle, call: []const u8, result: i64) void {

@@ -43,19 +43,22 @@ pub const Program = struct {
         return .{ .command = command, .argv = argv, .envp = list.end() };
     }
 
-    /// Returns the errno when it could not be executed.
-    pub fn execute(program: *const Program) u32 {
+    /// Returns why it could not be executed.
+    pub fn execute(program: *const Program) Refusal {
         if (program.opened) |fd| {
             const AT_EMPTY_PATH = 0x1000;
             const result = linux.syscall5(.execveat, @intCast(fd), @intFromPtr(""), @intFromPtr(program.argv), @intFromPtr(program.envp), AT_EMPTY_PATH);
-            return @intFromEnum(linux.errno(result));
+            return .{ .errno = @intFromEnum(linux.errno(result)) };
         }
         const name = std.mem.span(program.command);
-        if (name.len == 0 or std.mem.indexOfScalar(u8, name, '/') != null) return @intFromEnum(program.attempt(program.command));
-        var found_one = false;
+        if (name.len == 0 or std.mem.indexOfScalar(u8, name, '/') != null) {
+            return .{ .errno = @intFromEnum(program.attempt(program.command)) };
+        }
+        var denied: ?u32 = null;
         var last: linux.E = .NOENT;
+        var index: u32 = 0;
         var folders = std.mem.splitScalar(u8, program.path(), ':');
-        while (folders.next()) |folder| {
+        while (folders.next()) |folder| : (index += 1) {
             var buffer: [4096]u8 = undefined;
             if (folder.len + name.len + 2 > buffer.len) continue;
             @memcpy(buffer[0..folder.len], folder);
@@ -67,17 +70,18 @@ pub const Program = struct {
             @memcpy(buffer[at..][0 .. name.len + 1], name.ptr[0 .. name.len + 1]);
             last = program.attempt(@ptrCast(&buffer));
             switch (last) {
-                .ACCES => found_one = true, // It says more than the next one, that is not there.
+                .ACCES => denied = denied orelse index, // It says more than the next one, that is not there.
                 .NOENT, .NOTDIR, .NODEV, .STALE => {},
-                else => return @intFromEnum(last),
+                else => return .{ .folder = index, .errno = @intFromEnum(last) },
             }
         }
-        return @intFromEnum(if (found_one) linux.E.ACCES else last);
+        if (denied) |folder| return .{ .folder = folder, .errno = @intFromEnum(linux.E.ACCES) };
+        return .{ .folder = index -| 1, .errno = @intFromEnum(last) };
     }
 
     fn attempt(program: *const Program, file: [*:0]const u8) linux.E {
         const errno = linux.errno(linux.execve(file, @ptrCast(program.argv), @ptrCast(program.envp)));
-        if (errno != .NOEXEC) return errno;
+        if (errno != .NOEXEC or isElf(file)) return errno;
         const shell = "/bin/sh";
         const before = @as([*]?[*:0]const u8, @ptrCast(program.argv)) - 1;
         const name = before[1];
@@ -95,6 +99,19 @@ pub const Program = struct {
         return "/bin:/usr/bin"; // confstr(3), _CS_PATH
     }
 };
+
+/// Why a program could not be executed, and in which folder of PATH that was.
+pub const Refusal = struct { folder: u32 = 0, errno: u32 };
+
+/// An executable of another machine is nothing for a shell.
+fn isElf(file: [*:0]const u8) bool {
+    const opened = linux.open(file, .{ .CLOEXEC = true }, 0);
+    if (linux.errno(opened) != .SUCCESS) return false;
+    defer _ = linux.close(@intCast(opened));
+    var head: [4]u8 = undefined;
+    const size = linux.read(@intCast(opened), &head, head.len);
+    return linux.errno(size) == .SUCCESS and std.mem.eql(u8, head[0..size], std.elf.MAGIC);
+}
 
 const List = struct {
     places: []?[*:0]const u8,

@@ -9,7 +9,7 @@ pub const Stage = enum(u32) {
     clone = 1,
     parent_step = 2,
     child_step = 3,
-    /// execve(2) of the command, or the fork before it.
+    /// execve(2) of the command, or the fork before it. `step` is the folder of PATH.
     execution = 4,
     /// `step` is the signal that ended the command, or 0; `errno` its exit code.
     ended = 5,

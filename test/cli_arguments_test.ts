@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseCommandLine } from "../src/cli/arguments.ts";
-import { UsageError } from "../src/cli/errors.ts";
+import { UsageError } from "../src/cli/words.ts";
 import { validate } from "../src/options.ts";
 
 /** What a command line asks for, without all that it does not. */

@@ -8,7 +8,7 @@ import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";
 import { nearest } from "../nearest.ts";
 import type { NamespaceOptions } from "../options.ts";
 import type { CommandOptions } from "../command_options.ts";
-import { UsageError } from "./errors.ts";
+import { UsageError } from "./words.ts";
 import { descriptor, duration, environment, number, onMainExit, timeValue, tmpValue, userValue } from "./values.ts";
 
 /** Options that are there or not. `term-child` alone can be negated. */
@@ -80,6 +80,8 @@ export interface OwnOptions {
   readonly flags: readonly string[];
   /** Those with a value. */
   readonly valued: readonly string[];
+  /** Letters of theirs. */
+  readonly letters?: Readonly<Record<string, string>>;
 }
 
 const NONE: OwnOptions = { flags: [], valued: [] };
@@ -164,7 +166,7 @@ function cut(argv: readonly string[], own: OwnOptions): { options: readonly stri
     if (!word.startsWith("-") || word === "-") break;
     at++;
     if (word === "--") break;
-    for (const option of word.startsWith("--") ? [word] : spellOut(word)) {
+    for (const option of word.startsWith("--") ? [word] : spellOut(word, own)) {
       const name = option.slice(2);
       const valueFollows = WITH_VALUE.has(name) || own.valued.includes(name);
       options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
@@ -174,13 +176,14 @@ function cut(argv: readonly string[], own: OwnOptions): { options: readonly stri
 }
 
 /** `-pthe` as long options; what follows a letter that can have a value is its value. */
-function spellOut(word: string): readonly string[] {
+function spellOut(word: string, own: OwnOptions): readonly string[] {
   const options: string[] = [];
   const letters = [...word.slice(1)];
   for (const [index, letter] of letters.entries()) {
-    const name = LETTERS.get(letter) ?? refuseUnknown(`-${letter}`);
+    const name = own.letters?.[letter] ?? LETTERS.get(letter) ?? refuseUnknown(`-${letter}`);
     const rest = letters.slice(index + 1).join("");
-    if (rest !== "" && (WITH_VALUE.has(name) || WITH_OPTIONAL_VALUE.has(name) || rest.startsWith("="))) {
+    const hasValue = WITH_VALUE.has(name) || own.valued.includes(name);
+    if (rest !== "" && (hasValue || WITH_OPTIONAL_VALUE.has(name) || rest.startsWith("="))) {
       return [...options, `--${name}=${rest.replace(/^=/, "")}`];
     }
     options.push(`--${name}`);

@@ -5,7 +5,7 @@
  */
 
 import { type Check, diagnose, type Diagnosis, type System } from "../diagnose.ts";
-import { inOptions, UsageError } from "./errors.ts";
+import { inOptions, UsageError } from "./words.ts";
 
 const HELP = `nsrun doctor: tells what this machine allows this user, and what to do about the rest
 

@@ -5,23 +5,12 @@
  */
 
 import { NamespaceError } from "../errors.ts";
-import type { Wording } from "../launch/compile.ts";
+import { FAILED, inOptions, spelled } from "./words.ts";
 
-/** Exit status of a failure that is not the command's own, as of env(1), chroot(1) and timeout(1). */
-export const FAILED = 125;
 /** Exit status when the command is there and cannot be executed. */
 export const NOT_EXECUTABLE = 126;
 /** Exit status when there is no such command. */
 export const NOT_FOUND = 127;
-
-/** How messages of the launcher call options. */
-export const WORDING: Wording = { option: spelled, hint: inOptions };
-
-/** A command line that cannot be understood. */
-export class UsageError extends Error {
-  /** `"UsageError"`. */
-  override readonly name = "UsageError";
-}
 
 /** What is to be said of an error, and the exit status. */
 export interface Failure {
@@ -58,14 +47,6 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
   return told + inOptions(hint ?? "");
 }
 
-/** A hint, with the library's names of options as they are typed. */
-export function inOptions(hint: string): string {
-  return hint.replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
-}
-
-/** Texts that are not the hint's own, such as paths; and names of options. */
-const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
-
 /** Names of options are in quotes, and before the value that was given, which may be any text. */
 function optionMessage(message: string): string {
   const at = message.indexOf(": got ");
@@ -76,12 +57,4 @@ function optionMessage(message: string): string {
       (_, name) => spelled(name),
     );
   return told + message.slice(end);
-}
-
-/** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
-export function spelled(name: string): string {
-  if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
-  const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
-  if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
-  return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }

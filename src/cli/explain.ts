@@ -8,7 +8,7 @@ import { validate } from "../options.ts";
 import type { Somebody } from "../plan/explain.ts";
 import { explain } from "../process/explain.ts";
 import { type OwnOptions, parseCommandLine } from "./arguments.ts";
-import { UsageError } from "./errors.ts";
+import { UsageError } from "./words.ts";
 import { number, parts } from "./values.ts";
 
 /** What only this verb has. */

@@ -12,8 +12,7 @@
  * @module
  */
 
-import { describeFailure } from "./errors.ts";
-import { run } from "./run.ts";
+import { REFUSED, run } from "./run.ts";
 
 /** Something that nsrun does: it gets the words after its name, and returns the exit status. */
 type Verb = (argv: readonly string[]) => Promise<number>;
@@ -22,6 +21,9 @@ type Verb = (argv: readonly string[]) => Promise<number>;
 const VERBS: ReadonlyMap<string | undefined, Verb> = new Map([
   ["explain", async (argv) => await (await import("./explain.ts")).explainVerb(argv)],
   ["doctor", async (argv: readonly string[]) => (await import("./doctor.ts")).doctor(argv)],
+  ["build", async (argv: readonly string[]) => await (await import("./build.ts")).buildVerb(argv)],
+  ["inspect", async (argv: readonly string[]) => await (await import("./build.ts")).inspectVerb(argv)],
+  [REFUSED, async (argv: readonly string[]) => (await import("./refused.ts")).refused(argv)],
 ]);
 
 /**
@@ -35,7 +37,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     return await (verb === undefined ? run(argv) : verb(argv.slice(1)));
   } catch (error) {
-    const { message, status } = describeFailure(error);
+    const { message, status } = (await import("./errors.ts")).describeFailure(error);
     const [on, off] = Deno.stderr.isTerminal() && !Deno.noColor ? ["\x1b[1;31m", "\x1b[0m"] : ["", ""];
     console.error(`${on}nsrun:${off} ${message}`);
     return status;

@@ -9,7 +9,20 @@ import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { validate } from "../options.ts";
 import { parseCommandLine } from "./arguments.ts";
-import { FAILED, WORDING } from "./errors.ts";
+import { FAILED, WORDING } from "./words.ts";
+
+/** What the launcher puts before the words of the command line when the kernel has refused something. */
+export const REFUSED = "--refused";
+
+/** This program once more, for the launcher to let it say why: it knows the machine better. */
+const DIAGNOSER = [
+  Deno.execPath(),
+  "run",
+  "--quiet",
+  "--no-prompt",
+  "--allow-ffi",
+  import.meta.resolve("./main.ts"),
+];
 
 /**
  * Runs the command that a command line asks for, with the stdin, stdout and stderr of this process, which becomes the
@@ -33,7 +46,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     return help || version ? 0 : FAILED;
   }
   const { clearEnv = false } = commandOptions;
-  const options = { clearEnv, debug, timeoutMs, statusFd, name: "nsrun", origin: "", wording: WORDING };
+  const diagnoser = [...DIAGNOSER, REFUSED, "", ...argv];
+  const options = { clearEnv, debug, timeoutMs, statusFd, name: "nsrun", origin: "", wording: WORDING, diagnoser };
   const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
   return become(image, ["nsrun"]);
 }

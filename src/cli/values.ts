@@ -7,7 +7,7 @@
 
 import { nearest } from "../nearest.ts";
 import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions } from "../options.ts";
-import { UsageError } from "./errors.ts";
+import { UsageError } from "./words.ts";
 
 /** A number in decimal digits, and nothing else that JavaScript would take for one. */
 export function number(text: string, option: string): number {

@@ -30,6 +30,20 @@ export interface Facts {
   allows(path: string, access: "exist" | "write" | "execute"): boolean;
 }
 
+/** The facts of a machine that nobody has seen. */
+export function nothingKnown(architecture: Architecture): Facts {
+  const unknown = (): undefined => undefined;
+  return {
+    architecture,
+    executable: undefined,
+    pid: 0,
+    text: unknown,
+    head: unknown,
+    place: unknown,
+    allows: () => true,
+  };
+}
+
 /** A line of /proc/self/mountinfo: see proc_pid_mountinfo(5). */
 export interface Mount {
   readonly id: number;

@@ -9,6 +9,8 @@ import { checkProgram, type CommandOptions } from "../command_options.ts";
 import { checkNames, type NamespaceOptions, validate } from "../options.ts";
 import { bundleIn } from "./image.ts";
 import { originOf } from "./bundle.ts";
+import { findCause } from "../diagnosis/diagnosis.ts";
+import { nothingKnown } from "../diagnosis/facts.ts";
 import { compile, type Wording } from "./compile.ts";
 
 /** Options of `Namespace.build()`. What they share with Deno.Command has the same meaning. */
@@ -92,6 +94,7 @@ export async function build(
     clearEnv,
     timeoutMs,
     origin: JSON.stringify(origin),
+    cause: (step, code, section) => findCause({ step, code, section }, nothingKnown(arch)),
     ...(wording === undefined ? {} : { wording }),
   }, arch);
   if (output !== undefined) await write(output, image);

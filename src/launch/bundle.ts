@@ -20,14 +20,11 @@ export interface StepText {
 
 /** What is said below a message that comes with an errno. */
 export interface StepHint {
-  /** Index of the step's text, or {@linkcode OF_EXECUTION}. */
+  /** Index of the step's text. */
   readonly text: number;
   readonly errno: number;
   readonly hint: string;
 }
-
-/** {@linkcode StepHint.text} of the command's execution. */
-export const OF_EXECUTION = 0xffff_ffff;
 
 /** A plan for one sort of caller. */
 export interface Variant {
@@ -57,13 +54,18 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
   readonly argv0?: string | undefined;
   /** Changes to the environment, `NAME=value`. */
   readonly environment: readonly string[];
+  /**
+   * A command line that says more of a refusal than the launcher can. Its empty argument is replaced by the stage, step
+   * and errno, as `3:5:1`.
+   */
+  readonly diagnoser?: readonly string[] | undefined;
   /** What it was made from, as JSON. */
   readonly origin: string;
 }
 
 const MAGIC = 0x4c42534e;
 const VERSION = 1;
-const HEADER_SIZE = 152;
+const HEADER_SIZE = 160;
 const CHECKSUM_AT = 12;
 const ORIGIN_AT = 144;
 /** `end_mark` of shim/bundle.zig: a file that was cut shows zeros in its place. */
@@ -154,6 +156,7 @@ export function encodeBundle(
   if (variants === undefined) ranges.push(...new Array(16).fill(0));
   bytes(utf8.encode(variants === undefined ? "" : errnoTable()));
   bytes(utf8.encode(options.origin));
+  block(options.diagnoser ?? []);
 
   const all = area.finish();
   const view = new DataView(all.buffer);

@@ -7,27 +7,34 @@
 import { errnoNumber } from "../abi/errno.ts";
 import type { Architecture } from "../abi/syscalls.ts";
 import type { CheckedProgram } from "../command_options.ts";
-import { diagnose } from "../errors.ts";
 import { LAUNCHERS } from "../machine/launchers.ts";
 import type { Settings } from "../options.ts";
 import { ANYBODY, type Caller } from "../plan/caller.ts";
 import { type Place, planUpToProgram } from "../plan/child.ts";
 import { describeCall } from "../plan/describe.ts";
 import { keepOpen } from "../plan/stdio.ts";
-import { cloneStep, type Plan } from "../plan/step.ts";
-import { type BundleOptions, encodeBundle, OF_EXECUTION, type StepHint, type Variant } from "./bundle.ts";
+import { cloneStep, type Plan, type Step } from "../plan/step.ts";
+import { type BundleOptions, encodeBundle, type StepHint, type StepText, type Variant } from "./bundle.ts";
 import { link } from "./image.ts";
 
 /** How a command is launched, beyond the namespaces. */
-export interface LaunchOptions
-  extends Pick<BundleOptions, "anyCommand" | "clearEnv" | "debug" | "name" | "origin" | "statusFd" | "timeoutMs"> {
+export interface LaunchOptions extends
+  Pick<
+    BundleOptions,
+    "anyCommand" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs"
+  > {
   /** What messages call options by. @default {as the library does} */
   readonly wording?: Wording;
+  /** Finds what is told below the message of a refused step. @default {nothing is} */
+  readonly cause?: Cause;
   /** A descriptor of an executable to be run in place of the command. The launcher inherits it. */
   readonly executable?: number;
   /** Descriptors that the command has at 3, 4 and so on. */
   readonly extra?: readonly number[];
 }
+
+/** The likely cause of a step's refusal, where it is known. */
+export type Cause = (step: Step, code: string, section: readonly Step[]) => string | undefined;
 
 /** How options are called by who reads the messages. */
 export interface Wording {
@@ -41,9 +48,10 @@ const AS_IT_IS: Wording = { option: (name) => name, hint: (text) => text };
 
 const ALL = new Set(["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN"] as const);
 const ADMINISTRATOR: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: ALL };
-const ORDINARY: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: new Set() };
+/** Whoever runs it, without any capability. */
+export const ORDINARY: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: new Set() };
 
-/** Refusals that are told with more than the errno's own meaning, where `diagnose` knows any. */
+/** Refusals that are told with more than the errno's own meaning, where that is known. */
 const DIAGNOSED = ["EPERM", "EACCES", "EINVAL", "ENOSPC", "EUSERS", "EAGAIN", "ENOMEM", "ERANGE", "E2BIG", "ENOENT"];
 
 /** Makes an executable. */
@@ -57,10 +65,9 @@ export function compile(
     ? undefined
     : keepOpen(options.executable, options.extra?.length ?? 0);
   const place: Place = { ...program, extra: options.extra ?? [], callerCwd: { callerFolder: true } };
-  const hints = new Hints(options.wording ?? AS_IT_IS);
   const variant = (caller: Caller): Variant => {
     const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
-    return { ...describe(plan, options.wording ?? AS_IT_IS, hints), opened };
+    return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };
   };
   const administrators = variant(ADMINISTRATOR);
   const bundle = encodeBundle(architecture, {
@@ -82,39 +89,20 @@ export function initImage(architecture: Architecture): Uint8Array<ArrayBuffer> {
   return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), encodeBundle(architecture, options, undefined));
 }
 
-function describe(plan: Plan, wording: Wording, hints: Hints): Omit<Variant, "opened"> {
-  const steps = [cloneStep(plan), ...plan.parent, ...plan.child];
-  const texts = steps.map((step) => {
-    const reason = step.option === undefined ? "" : ` for ${step.option.split(", ").map(wording.option).join(", ")}`;
-    return { message: `Cannot ${step.what}${reason}`, call: describeCall(step) };
-  });
-  const stepHints = steps.flatMap(({ call, option }, text) =>
-    hints.of(call, option).map((hint) => ({ text, ...hint }))
-  );
-  const execution = hints.of("execve", undefined).map((hint) => ({ text: OF_EXECUTION, ...hint }));
-  return { plan, texts, hints: [...stepHints, ...execution] };
-}
-
-/** What is known of refusals, looked up once for all steps that are alike. */
-class Hints {
-  readonly #wording: Wording;
-  readonly #known = new Map<string, readonly Omit<StepHint, "text">[]>();
-
-  constructor(wording: Wording) {
-    this.#wording = wording;
+function describe(plan: Plan, wording: Wording, cause: Cause | undefined): Omit<Variant, "opened"> {
+  const clone = cloneStep(plan);
+  const sections = [[clone], plan.parent, plan.child];
+  const texts: StepText[] = [];
+  const hints: StepHint[] = [];
+  for (const section of sections) {
+    for (const step of section) {
+      for (const code of cause === undefined ? [] : DIAGNOSED) {
+        const hint = cause!(step, code, section);
+        if (hint !== undefined) hints.push({ text: texts.length, errno: errnoNumber(code), hint: wording.hint(hint) });
+      }
+      const reason = step.option === undefined ? "" : ` for ${step.option.split(", ").map(wording.option).join(", ")}`;
+      texts.push({ message: `Cannot ${step.what}${reason}`, call: describeCall(step) });
+    }
   }
-
-  of(call: string, option: string | undefined): readonly Omit<StepHint, "text">[] {
-    const key = `${call} ${option}`;
-    let found = this.#known.get(key);
-    if (found === undefined) this.#known.set(key, found = this.#find(call, option));
-    return found;
-  }
-
-  #find(call: string, option: string | undefined): readonly Omit<StepHint, "text">[] {
-    return DIAGNOSED.flatMap((code) => {
-      const hint = diagnose(call, option, code);
-      return hint === undefined ? [] : [{ errno: errnoNumber(code), hint: this.#wording.hint(hint) }];
-    });
-  }
+  return { plan, texts, hints };
 }

@@ -9,7 +9,7 @@
 
 import { errnoName, errnoText } from "../abi/errno.ts";
 import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "../abi/syscalls.ts";
-import { type Caller, capabilitiesOf } from "../plan/caller.ts";
+import { capabilitiesOf, type KnownCaller } from "../plan/caller.ts";
 import { describeCall, describeResult } from "../plan/describe.ts";
 import { encode, LAYOUT } from "../plan/encode.ts";
 import { cloneStep, type Plan, type Step } from "../plan/step.ts";
@@ -195,7 +195,7 @@ export class Library {
   /** Where the shim leaves the events of {@linkcode watch}. */
   #watched: Int32Array | undefined;
   #effective: number | undefined;
-  #caller: Caller | undefined;
+  #caller: KnownCaller | undefined;
 
   /**
    * Loads the shim.
@@ -314,7 +314,7 @@ export class Library {
    * Who this process is at this moment, and its environment: strings that end with a NUL, one after the other. Both are
    * the same objects as before where nothing has changed.
    */
-  context(): { readonly caller: Caller; readonly environment: Uint8Array } {
+  context(): { readonly caller: KnownCaller; readonly environment: Uint8Array } {
     let known = this.#environment.length;
     while (true) {
       const size = this.#shim.ns_context(this.#environ, this.#buffer, this.#buffer.length, known, this.#callerWords);

@@ -27,3 +27,9 @@ export interface Caller {
 export function capabilitiesOf(effective: number): ReadonlySet<Capability> {
   return new Set(BITS.filter(([, bit]) => (effective & (1 << bit)) !== 0).map(([name]) => name));
 }
+
+/** A calling process whose ids are known. */
+export interface KnownCaller extends Caller {
+  readonly uid: number;
+  readonly gid: number;
+}

@@ -6,6 +6,7 @@
 
 import { library } from "../machine/library.ts";
 import { checkNames, id, type Settings } from "../options.ts";
+import type { Caller } from "../plan/caller.ts";
 import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
@@ -26,7 +27,18 @@ export function explain(settings: Settings, command: string | URL | undefined, o
   const { caller, environment } = as === undefined
     ? library().context()
     : { caller: callerOf(checked(as)), environment: new Uint8Array() };
-  const { program, stdio } = checkOptions(command ?? "true", commandOptions, SPAWN_STDIO, environment);
+  return explainFor(settings, command, commandOptions, caller, environment);
+}
+
+/** Explains what is done for a caller with an environment. */
+export function explainFor(
+  settings: Settings,
+  command: string | URL | undefined,
+  options: CommandOptions,
+  caller: Caller,
+  environment: Uint8Array,
+): Explanation {
+  const { program, stdio } = checkOptions(command ?? "true", options, SPAWN_STDIO, environment);
   const [stdin, stdout, stderr] = stdio.map((option): Stdio => option === "piped" ? PIPE : option);
   const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!] }, caller);
   const child = command !== undefined ? plan.child : plan.child.filter(({ call }) => call !== "execve");

@@ -9,11 +9,15 @@ import { errnoName } from "../abi/errno.ts";
 import { NamespaceError, stepError } from "../errors.ts";
 import { type Library, library, type Target } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
+import type { Caller } from "../plan/caller.ts";
 import { goBack, planSetup } from "../plan/setup.ts";
 import type { Step } from "../plan/step.ts";
 
 /** What executes the steps: the shim, or a simulated one. */
-export type Executor = Pick<Library, "context" | "execute" | "moveThreads" | "close">;
+export interface Executor extends Pick<Library, "execute" | "moveThreads" | "close"> {
+  /** As far as it is looked at: a simulated one may be for anybody. */
+  context(): { readonly caller: Caller };
+}
 
 /** Where a thread is: its namespaces of some kinds, and its current folder. */
 interface Place {

@@ -1,0 +1,96 @@
+/**
+ * `nsrun build` writes a stand-alone executable; `nsrun inspect` tells what one was built from.
+ *
+ * @module
+ */
+
+import type { Architecture } from "../abi/syscalls.ts";
+import { build, inspect } from "../launch/build.ts";
+import { ORDINARY } from "../launch/compile.ts";
+import { type OwnOptions, parseCommandLine } from "./arguments.ts";
+import { UsageError, WORDING } from "./words.ts";
+
+/** What only `build` has. */
+export const BUILD_OPTIONS: OwnOptions = {
+  flags: ["any-command"],
+  valued: ["output", "arch"],
+  letters: { o: "output" },
+};
+
+/** What only `inspect` has. */
+export const INSPECT_OPTIONS: OwnOptions = { flags: ["json"], valued: [] };
+
+/**
+ * Writes an executable.
+ *
+ * @param argv The words of the command line, without the verb.
+ * @returns The exit status.
+ * @throws {UsageError} When the command line makes no sense.
+ * @throws {TypeError} When an option is wrong.
+ */
+export async function buildVerb(argv: readonly string[]): Promise<number> {
+  const { help, namespace, command, commandOptions, timeoutMs, own } = parseCommandLine(argv, BUILD_OPTIONS);
+  if (help) return await showHelp();
+  const { output, arch, "any-command": anyCommand } = own;
+  if (command === undefined) throw new UsageError("build needs a command");
+  if (output === undefined) throw new UsageError("build needs --output FILE");
+  const { args, argv0, clearEnv, cwd, env, gid, uid } = commandOptions;
+  const given = {
+    args,
+    argv0,
+    clearEnv,
+    cwd,
+    env,
+    gid,
+    uid,
+    timeoutMs,
+    output,
+    arch: arch as Architecture | undefined,
+  };
+  const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  await build(namespace, command, { ...options, anyCommand: anyCommand !== undefined }, WORDING);
+  return 0;
+}
+
+/**
+ * Tells what an executable was built from, and what it does.
+ *
+ * @param argv The words of the command line, without the verb.
+ * @returns The exit status.
+ * @throws {UsageError} When the command line makes no sense, or the file was not built here, or is not whole.
+ */
+export async function inspectVerb(argv: readonly string[]): Promise<number> {
+  const { help, command: path, own } = parseCommandLine(argv, INSPECT_OPTIONS);
+  if (help) return await showHelp();
+  if (path === undefined) throw new UsageError("inspect needs the path of an executable");
+  const image = await Deno.readFile(path);
+  let origin;
+  try {
+    origin = inspect(image);
+  } catch (error) {
+    throw new UsageError(`Cannot inspect ${JSON.stringify(path)}: ${error instanceof Error ? error.message : error}`);
+  }
+  const { namespace, command, options: { arch, anyCommand, timeoutMs, ...options } } = origin;
+  const { explainFor } = await import("../process/explain.ts");
+  const { validate } = await import("../options.ts");
+  const explanation = explainFor(validate(namespace), command, options, ORDINARY, new Uint8Array());
+  if (own.json !== undefined) {
+    console.log(JSON.stringify({ ...origin, ...explanation.toJSON() }, null, 2));
+    return 0;
+  }
+  const words = [command, ...options.args ?? []].map((word) => JSON.stringify(word)).join(" ");
+  console.log(
+    `${words} for ${arch}${anyCommand ? ", or any other command" : ""}${
+      timeoutMs === undefined ? "" : `, for ${timeoutMs} ms`
+    }`,
+  );
+  console.log(`options: ${JSON.stringify(namespace)}\n`);
+  console.log(explanation.toString(Deno.stdout.isTerminal() && !Deno.noColor));
+  return 0;
+}
+
+async function showHelp(): Promise<number> {
+  const { helpText } = await import("./help.ts");
+  console.log(helpText(Deno.stdout.isTerminal() && !Deno.noColor));
+  return 0;
+}

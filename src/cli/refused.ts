@@ -1,0 +1,55 @@
+/**
+ * What the launcher could not do, said with its cause. The launcher cannot look for causes, so it lets Deno do that.
+ *
+ * @module
+ */
+
+import { checkProgram } from "../command_options.ts";
+import { stepError } from "../errors.ts";
+import { library } from "../machine/library.ts";
+import { validate } from "../options.ts";
+import { type ChildSettings, planChild } from "../plan/child.ts";
+import { mergeEnvironment } from "../plan/environment.ts";
+import { cloneStep, type Step } from "../plan/step.ts";
+import { parseCommandLine } from "./arguments.ts";
+
+/** `Stage` of shim/report.zig. */
+const CLONE = 1;
+const PARENT_STEP = 2;
+const CHILD_STEP = 3;
+
+/**
+ * Fails as the launcher has.
+ *
+ * @param argv Stage, step and errno, and then the words of the command line.
+ * @throws {NamespaceError} Always.
+ */
+export function refused([what = "", ...argv]: readonly string[]): never {
+  const [stage, index, errno] = what.split(":").map(Number) as [number, number, number];
+  const { namespace, command, commandOptions } = parseCommandLine(argv);
+  const { caller, environment } = library().context();
+  const { environment: changes, ...program } = checkProgram(command!, commandOptions);
+  const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
+  const child: ChildSettings = {
+    ...program,
+    environment: mergeEnvironment(inherited, changes),
+    callerCwd: { callerFolder: true },
+    stdio: ["inherit", "inherit", "inherit"],
+  };
+  const plan = planChild(validate(namespace), child, caller);
+  const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;
+  const steps = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
+    ? section
+    : attempts(plan.child, child);
+  throw stepError(steps[index] ?? steps.at(-1)!, errno, section);
+}
+
+/** For each folder of PATH the step that would execute the command there. */
+function attempts(section: readonly Step[], { environment }: ChildSettings): readonly Step[] {
+  const executions = section.filter(({ call }, index) => call === "execve" && section[index - 1]?.call !== "futex");
+  const path = /(?:^|\0)PATH=([^\0]*)/.exec(new TextDecoder().decode(environment))?.[1];
+  if (path === undefined || executions.length === 1) return executions;
+  const folders = path.split(":");
+  const unique = [...new Set(folders)];
+  return folders.map((folder) => executions[unique.indexOf(folder)]!);
+}

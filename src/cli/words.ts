@@ -1,0 +1,34 @@
+/**
+ * The library's words in those of the command line.
+ *
+ * @module
+ */
+
+import type { Wording } from "../launch/compile.ts";
+
+/** Exit status of a failure that is not the command's own, as of env(1), chroot(1) and timeout(1). */
+export const FAILED = 125;
+/** How messages of the launcher call options. */
+export const WORDING: Wording = { option: spelled, hint: inOptions };
+
+/** A command line that cannot be understood. */
+export class UsageError extends Error {
+  /** `"UsageError"`. */
+  override readonly name = "UsageError";
+}
+
+/** A hint, with the library's names of options as they are typed. */
+export function inOptions(hint: string): string {
+  return hint.replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
+}
+
+/** Texts that are not the hint's own, such as paths; and names of options. */
+const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
+
+/** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
+export function spelled(name: string): string {
+  if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
+  const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
+  if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
+  return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
