@@ -17,6 +17,7 @@ export { isolated, type IsolatedOptions, type TestBody } from "./src/code/isolat
 export type { CodeOptions } from "./src/code/launch.ts";
 export type { CodePool, CodePoolOptions } from "./src/code/pool.ts";
 export type { CodePermissions } from "./src/code/permissions.ts";
+export type { Architecture } from "./src/abi/syscalls.ts";
 export type { BuildOptions } from "./src/launch/build.ts";
 export { RunError } from "./src/code/run_error.ts";
 export type { AnyFunction } from "./src/code/source.ts";

@@ -170,7 +170,7 @@ export class Namespace {
    * @throws {NamespaceError} When the kernel refuses a step; then this process goes on as it was.
    *
    * @example A program that is root and alone, whoever starts it
-   * ```ts no-eval
+   * ```ts ignore
    * import { Namespace } from "@sys-linux/namespace";
    *
    * await new Namespace({ privateUser: true, privatePid: true, privateTmp: true }).reexec();

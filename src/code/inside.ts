@@ -106,7 +106,7 @@ export function insideTools({ codec, load, kinds: [returned, threw] }: Inside): 
     } catch (error) {
       const refused = error instanceof TypeError ? /^Requires \w+ access to [^,]*/.exec(error.message)?.[0] : undefined;
       if (refused === undefined) throw error;
-      const hint = `name it in option "modules", or allow that by option "permissions"`;
+      const hint = `allow that by option "permissions", or name it in option "modules" of a worker`;
       throw new Deno.errors.NotCapable(`Cannot import ${url}: ${refused}; ${hint}`);
     }
   }

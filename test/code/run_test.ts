@@ -428,7 +428,7 @@ isolatedTest("run() of a module takes it from the network, or from the cache whe
     const permissions = { import: [host] };
     assertEquals(await connected.spawn<number>(url("main.ts"), { args: [6], permissions, env }).result, 12);
     const refused = connected.spawn(url("main.ts"), { args: [6], permissions: "none", env }).result;
-    await assertRejects(() => refused, TypeError, `Requires import access to "${host}"`);
+    await assertRejects(() => refused, Deno.errors.NotCapable, `Requires import access to "${host}"`);
   } finally {
     await server.shutdown();
     Deno.removeSync(folder, { recursive: true });

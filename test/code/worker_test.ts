@@ -137,9 +137,10 @@ isolatedTest("worker.run() rejects with what was thrown, and the stack goes on w
         throw new RangeError("bad", { cause: new Deno.errors.NotFound("gone") });
       }), RangeError) as Error;
     assertInstanceOf(error.cause, Deno.errors.NotFound);
-    const [head, first, second] = error.stack!.split("\n");
+    const [head, first, line, second] = error.stack!.split("\n");
     assertEquals(head, "RangeError: bad");
     assert(/^ +at fails \(run:fails:2:\d+\)$/.test(first!), first);
+    assertStringIncludes(line!, `throw new RangeError("bad"`);
     assertStringIncludes(second!, "worker_test.ts:");
     assert(!error.stack!.includes("data:") && !error.stack!.includes("/src/code/"), error.stack);
   }

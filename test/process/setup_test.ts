@@ -200,7 +200,7 @@ isolatedTest("setup() refuses an ordinary user, who would need a user namespace,
   );
   assertEquals(stdout.split("\n").slice(0, 2), [
     `TypeError Cannot set up "privateTmp" in a running process: without CAP_SYS_ADMIN it needs a user namespace, which a process ` +
-    `with threads cannot enter. Use command(), whose child is inside from its start`,
+    `with threads cannot enter. Use reexec(), by which this program starts over inside, or command(), whose child is inside from its start`,
     "NamespaceError Cannot unshare CLONE_NEWUTS for privateUts: Operation not permitted (EPERM)",
   ]);
 });
