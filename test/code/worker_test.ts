@@ -47,9 +47,9 @@ isolatedTest(
     const calls = Array.from({ length: 1000 }, async (_, index) => {
       const result = await worker.run(async (index: number) => {
         const state = globalThis as unknown as { last: PromiseWithResolvers<void> };
-      state.last ??= Promise.withResolvers();
-      if (index === 999) state.last.resolve();
-      if (index % 100 === 0) await state.last.promise;
+        state.last ??= Promise.withResolvers();
+        if (index === 999) state.last.resolve();
+        if (index % 100 === 0) await state.last.promise;
         if (index % 7 === 0) throw new RangeError(`${index}`);
         return { index, text: "x".repeat(index) };
       }, index).catch((error) => error);
