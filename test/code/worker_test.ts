@@ -46,7 +46,10 @@ isolatedTest(
     const finished: number[] = [];
     const calls = Array.from({ length: 1000 }, async (_, index) => {
       const result = await worker.run(async (index: number) => {
-        if (index % 100 === 0) await new Promise((resolve) => setTimeout(resolve, 20 - index / 100));
+        const state = globalThis as unknown as { last: PromiseWithResolvers<void> };
+        state.last ??= Promise.withResolvers();
+        if (index === 999) state.last.resolve();
+        if (index % 100 === 0) await state.last.promise;
         if (index % 7 === 0) throw new RangeError(`${index}`);
         return { index, text: "x".repeat(index) };
       }, index).catch((error) => error);
@@ -57,7 +60,7 @@ isolatedTest(
       if (index % 7 === 0) assertEquals([result.constructor, result.message], [RangeError, `${index}`]);
       else assertEquals(result, { index, text: "x".repeat(index) });
     }
-    assert(finished.indexOf(999) < finished.indexOf(0), "nobody waited for the first");
+    assert(finished.indexOf(1) < finished.indexOf(0), "the second waited for the first, which waits for the last");
   },
 );
 
