@@ -43,7 +43,8 @@ export function explainFor(
   const [stdin, stdout, stderr] = stdio.map((option): Stdio => option === "piped" ? PIPE : option);
   const init = settings.init && { launcher: LAUNCHER, report: PIPE, onMainExit: settings.init };
   const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!], init }, caller);
-  const child = command !== undefined ? plan.child : plan.child.filter(({ call }) => !call.startsWith("execve"));
+  const execution = plan.child.findIndex(({ call }) => call.startsWith("execve"));
+  const child = command !== undefined ? plan.child : plan.child.slice(0, execution);
   return new Explanation({ ...plan, child }, caller);
 }
 

@@ -199,10 +199,11 @@ function compareWithExplanation(
   for (const traced of real) {
     if (traced.call === "close") continue; // Of what was opened for the section.
     let step = left.shift();
-    // A step that is not always made is left out unless the one before it was refused.
-    while (step !== undefined && step.onlyAfter.length > 0 && !step.onlyAfter.includes(earlier.at(-1)?.errno ?? "")) {
-      step = left.shift();
-    }
+    // A step that is not always made is left out, unless the one before was refused and it is just what was made then.
+    const isMade = ({ onlyAfter, call, args }: ExplainedStep): boolean =>
+      onlyAfter.includes(earlier.at(-1)?.errno ?? "") && call === traced.call &&
+      traced.args.every((argument, index) => isExplainedBy(argument, args[index]!, earlier, pid));
+    while (step !== undefined && step.onlyAfter.length > 0 && !isMade(step)) step = left.shift();
     assert(step !== undefined, `${title}\nis not explained: ${traced.line}`);
     const where = `${title}\n${step.text}\n${traced.line}`;
     if (step.call === "clone") {

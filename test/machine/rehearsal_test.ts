@@ -16,6 +16,7 @@ import { checkOptions, refusal, SPAWN_STDIO } from "../../src/process/command.ts
 import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
 import { OPTION_SETS } from "../support/option_sets.ts";
+import "../support/load.ts";
 import { type Random, randomCommand, randomOptions, seeded } from "../support/random.ts";
 
 const ROOT = callerOf({ uid: 0 });
@@ -111,10 +112,17 @@ function rehearseSection(
       }
       assert("step" in outcome, `${describeCall(step)} was refused with ${errno}, and nobody minds`);
       assert(outcome.step === step);
-      checkError(refusal(outcome, child), step, errno);
+      checkError(refusal(outcome, child), ...told(section, index, errno));
       checkNothingLeft(simulator, by, nth + offset, before);
     }
   }
+}
+
+/** What the error is to name: the step that was refused, or the execve whose file another machine's turned out to be. */
+function told(section: readonly Step[], index: number, errno: string): [Step, string] {
+  const isOfFile = section[index]!.call === "futex" && section[index - 1]!.call === "read";
+  if (!isOfFile || errno !== "ETIMEDOUT") return [section[index]!, errno];
+  return [section.slice(0, index).findLast(({ call }) => call === "execve")!, "ENOEXEC"];
 }
 
 /** The indices of the steps that are made, where those (by how many were made before) are refused with these errnos. */
