@@ -79,12 +79,12 @@ isolatedTest("a command called explain is run after --", async () => {
 });
 
 isolatedTest("--verbose says on stderr the lines of nsrun explain, with results", async () => {
-  const words = ["-pni", "-t", "-U", "-S0", "-T=boottime=5", "--hostname", "box", "-w", "/", "/bin/true"];
+  const words = ["-pni", "-t", "-S0", "-T=boottime=5", "--hostname", "box", "-w", "/", "/bin/true"];
   const { steps, clone } = JSON.parse(await stdoutOf(["explain", "--json", ...words]));
   type Line = { text: string; onlyAfter: string[] };
-  const expected = [clone, ...steps].filter(({ onlyAfter }: Line) => onlyAfter.length === 0).map(({ text }: Line) =>
-    text
-  );
+  const made = [clone, ...steps].filter(({ onlyAfter }: Line) => onlyAfter.length === 0).map(({ text }: Line) => text);
+  // From here on it is not the plan that acts, but the launcher.
+  const expected = made.slice(0, made.findIndex((text) => text.startsWith("rt_sigprocmask")));
   for (const option of ["--verbose", "-v", "--debug"]) {
     const { code, stderr } = await nsrun([option, ...words]);
     assertEquals(code, 0, stderr);

@@ -220,6 +220,8 @@ export function answer(
         else process.fds.delete(fd);
       }
       return 0;
+    case "read": // What is read is left as it is: nothing in a file of this model.
+      return process.fds.has(a as number) ? 0 : no("EBADF");
     case "write":
       return write(process, a as number, b as Uint8Array);
     case "socket":

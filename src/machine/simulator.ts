@@ -41,6 +41,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   mount: ["text", "text", "text", "number", "text"],
   openat: ["number", "text", "number"],
   prctl: ["number", "number"],
+  read: ["number", "counted", "number"],
   rt_sigprocmask: ["number", { size: 8 }, { size: 8 }, "number"],
   setdomainname: ["text", "number"],
   setgroups: ["number", { size: 4 }],
@@ -262,7 +263,7 @@ export class Simulator {
     if (kind === "number") return value;
     if (value === 0) return null;
     if (kind === "text") return this.#text(value);
-    if (kind === "word") return value === this.#machine.words() ? "&parent" : "&go";
+    if (kind === "word") return ["&parent", "&go"][(value - this.#machine.words()) / 4] ?? value;
     if (kind === "texts") {
       const texts: string[] = [];
       for (let at = value;; at += 8) {

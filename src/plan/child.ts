@@ -47,9 +47,9 @@ export interface ChildSettings extends Program, Place {
 /** PID 1: see shim/init.zig. */
 export interface Init {
   /** Descriptor of the launcher. */
-  readonly launcher: number;
+  readonly launcher: number | Named;
   /** Descriptor that it writes its reports to. */
-  readonly report: number;
+  readonly report: number | Named;
   readonly onMainExit: "kill" | "wait";
 }
 
@@ -163,8 +163,8 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
   const opened = open && keepOpen(open, (child.extra?.length ?? 0) + 2); // Init has two more.
   const first = [...(open === undefined ? [] : [open, opened!]), ...connectStdio(child.stdio)];
   if (child.init !== undefined) return planInit(settings, child, child.init, caller, { opened, first });
-  const plan = planUpToProgram(settings, child, caller, first);
-  const program = opened === undefined ? execute(child) : [executeOpened(child, opened)];
+  const plan = planUpToProgram(settings, child, caller, first, opened);
+  const program = opened === undefined ? execute(child) : executeOpened(child, opened, firstFree(child));
   return { ...plan, child: [...plan.child, UNBLOCK_SIGNALS, ...program] };
 }
 
@@ -178,20 +178,32 @@ function planInit(
 ): Plan {
   const given = child.extra ?? [];
   const extra: readonly Extra[] = [...given, report, ...(opened === undefined ? [] : [opened])];
-  const plan = planUpToProgram(settings, { ...child, extra }, caller, first);
+  const plan = planUpToProgram(settings, { ...child, extra }, caller, first, launcher);
   const reportFd = 3 + given.length;
   const executable = opened === undefined ? "-" : String(reportFd + 1);
   const argv0 = child.argv0 ?? child.command;
   const args = [String(reportFd), onMainExit, executable, child.command, argv0, ...child.args];
-  return { ...plan, child: [...plan.child, executeInit(launcher, args, child.environment)] };
+  return { ...plan, child: [...plan.child, ...executeInit(launcher, firstFree({ extra }), args, child.environment)] };
+}
+
+/** The first descriptor that a child has not at its program's start. */
+function firstFree({ extra = [] }: Pick<Place, "extra">): number {
+  return 3 + extra.length;
 }
 
 /**
  * Plans all that a child does before it executes its program.
  *
  * @param first What is to be done while everything is still as it is outside.
+ * @param kept The descriptor to be executed, where it is one.
  */
-export function planUpToProgram(settings: Settings, place: Place, caller: Caller, first: readonly Step[]): Plan {
+export function planUpToProgram(
+  settings: Settings,
+  place: Place,
+  caller: Caller,
+  first: readonly Step[],
+  kept?: Extra,
+): Plan {
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
@@ -203,6 +215,6 @@ export function planUpToProgram(settings: Settings, place: Place, caller: Caller
     steps.push(...changeIds(place.uid, place.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
-  steps.push(...(extra.length === 0 ? CLOSE_THE_REST : closeFrom(3 + extra.length)));
+  steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

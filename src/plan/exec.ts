@@ -6,7 +6,8 @@
 
 import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_RDONLY } from "./files.ts";
 import { FUTEX_WAIT, NO_TIME } from "./lifetime.ts";
-import type { Bytes, CallerFolder, Step, Strings } from "./step.ts";
+import { descriptorOf, type Extra } from "./stdio.ts";
+import type { Argument, Bytes, CallerFolder, Step, Strings } from "./step.ts";
 
 /** What is to be executed. */
 export interface Program {
@@ -113,27 +114,38 @@ export function openProgram(command: string): Step {
   return { call: "openat", args: [AT_FDCWD, command, O_CLOEXEC_PATH], what: `open "${command}"` };
 }
 
-/** Executes what {@linkcode openProgram} has opened. */
-export function executeOpened(program: Program, opened: Step): Step {
+/**
+ * Executes what {@linkcode openProgram} has opened.
+ *
+ * @param first Where `closeFrom` has put it, where it had to.
+ */
+export function executeOpened(program: Program, opened: Step, first: number): readonly Step[] {
   const { command, args } = program;
   const argv: Strings = { strings: [program.argv0 ?? command, ...args] };
-  const { envp } = environmentOf(program.environment);
-  return {
-    call: "execveat",
-    args: [{ resultOf: opened }, "", argv, envp, AT_EMPTY_PATH],
-    what: `execute "${command}"`,
-  };
+  return executeDescriptor(opened, first, argv, program.environment, { what: `execute "${command}"` });
 }
 
 /** Executes the launcher as PID 1: `args` are for shim/init.zig. */
-export function executeInit(launcher: number, args: readonly string[], environment: Uint8Array): Step {
+export function executeInit(
+  launcher: Extra,
+  first: number,
+  args: readonly string[],
+  environment: Uint8Array,
+): readonly Step[] {
+  const argv: Strings = { strings: ["init", ...args] };
+  return executeDescriptor(launcher, first, argv, environment, { what: "execute init", option: "init" });
+}
+
+function executeDescriptor(
+  from: Extra,
+  first: number,
+  argv: Strings,
+  environment: Uint8Array,
+  why: Pick<Step, "what" | "option">,
+): readonly Step[] {
   const { envp } = environmentOf(environment);
-  return {
-    call: "execveat",
-    args: [launcher, "", { strings: ["init", ...args] }, envp, AT_EMPTY_PATH],
-    what: "execute init",
-    option: "init",
-  };
+  const attempt = (fd: Argument): Step => ({ call: "execveat", args: [fd, "", argv, envp, AT_EMPTY_PATH], ...why });
+  return [{ ...attempt(descriptorOf(from)), tolerate: [["EBADF", 0]] }, attempt(first)];
 }
 
 /** An environment as execve(2) takes it, and the folders of its PATH. */

@@ -139,11 +139,13 @@ function explainSection(by: ExplainedStep["by"], section: readonly Step[]): Expl
     always.add(index);
     if (section[index]!.call.startsWith("execve")) break; // It does not return.
   }
-  const errnosTo = (target: number): string[] =>
-    section.flatMap(({ tolerate = [] }, index) =>
-      tolerate.filter(([, skip]) => index + 1 + skip === target).map(([errno]) => errno)
-    );
-  return section.map((step, index) => explainStep(by, step, always.has(index) ? [] : [...new Set(errnosTo(index))]));
+  const onlyAfter: string[][] = section.map(() => []);
+  for (const [index, { call, skip = 0, tolerate = [] }] of section.entries()) {
+    for (const [errno, left] of tolerate) onlyAfter[index + 1 + left]?.push(errno);
+    // What follows on a step that is not always made is not always made either, and for the same reason.
+    if (!always.has(index) && !call.startsWith("execve")) onlyAfter[index + 1 + skip]?.push(...onlyAfter[index]!);
+  }
+  return section.map((step, index) => explainStep(by, step, always.has(index) ? [] : [...new Set(onlyAfter[index])]));
 }
 
 /** The capabilities that there are, from linux/capability.h. */

@@ -10,6 +10,7 @@ import type { Caller } from "../plan/caller.ts";
 import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
+import type { Named } from "../plan/step.ts";
 import { checkOptions, type CommandOptions, SPAWN_STDIO } from "./command.ts";
 
 /** Options of `Namespace.explain()`: those of the command, as for `Namespace.command()`, and who is to run it. */
@@ -40,12 +41,15 @@ export function explainFor(
 ): Explanation {
   const { program, stdio } = checkOptions(command ?? "true", options, SPAWN_STDIO, environment);
   const [stdin, stdout, stderr] = stdio.map((option): Stdio => option === "piped" ? PIPE : option);
-  const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!] }, caller);
-  const child = command !== undefined ? plan.child : plan.child.filter(({ call }) => call !== "execve");
+  const init = settings.init && { launcher: LAUNCHER, report: PIPE, onMainExit: settings.init };
+  const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!], init }, caller);
+  const execution = plan.child.findIndex(({ call }) => call.startsWith("execve"));
+  const child = command !== undefined ? plan.child : plan.child.slice(0, execution);
   return new Explanation({ ...plan, child }, caller);
 }
 
-const PIPE: Stdio = { value: -1, name: "<pipe>" };
+const PIPE: Named = { value: -1, name: "<pipe>" };
+const LAUNCHER: Named = { value: -1, name: "<launcher>" };
 
 function checked(as: Somebody): Somebody {
   checkNames(as, ["uid", "gid", "capabilities"], "as.");

@@ -11,7 +11,20 @@ import { trace, type TracedArgument, type TracedCall } from "../support/strace.t
 
 /** All calls that plans make, and those around them. */
 const CALLS = [
-  ...["chdir", "clone3", "close", "close_range", "dup3", "execve", "fchmod", "fcntl", "futex", "ioctl", "mount"],
+  ...[
+    "chdir",
+    "clone3",
+    "close",
+    "close_range",
+    "dup3",
+    "execve",
+    "execveat",
+    "fchmod",
+    "fcntl",
+    "futex",
+    "ioctl",
+    "mount",
+  ],
   ...["openat", "prctl", "rt_sigprocmask", "setdomainname", "setgroups", "sethostname", "setresgid", "setresuid"],
   ...["socket", "unshare", "write"],
 ];
@@ -53,12 +66,14 @@ function program(sets: readonly OptionSet[]): string {
 
       const settings = validate(options);
       const { caller, environment } = library().context();
-      const isFile = (path: string) => { try { return Deno.statSync(path).isFile; } catch { return false; } };
+      const isFile = (path: string) => { if (path === "launcher") return true; try { return Deno.statSync(path).isFile; } catch { return false; } };
       const isFolder = (path: string) => !(options.privateTmp && path.startsWith("/tmp/"));
       const simulator = new Simulator({ caller, isExecutable: isFile, isFolder });
       const { program, stdio } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
       const pipes = stdio.map((from) => from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from) as any;
-      simulator.spawn(planChild(settings, { ...program, stdio: pipes }, caller));
+      const open = (path: string) => simulator.process.open({ path }, true, 10); // Above those that are put in place.
+      const init = settings.init && { launcher: open("launcher"), report: open("report"), onMainExit: settings.init };
+      simulator.spawn(planChild(settings, { ...program, stdio: pipes, init }, caller));
 
       const child = new Namespace(options).command(command, commandOptions).spawn();
       await child.status;
@@ -98,7 +113,7 @@ function realCalls(parent: readonly TracedCall[], child: readonly TracedCall[], 
   assert(cloned >= 0);
   // Then it waits for the child or, where that was faster, puts its own affairs in order.
   const met = parent.findIndex(({ call }, index) => index > cloned && (call === "futex" || call === "prctl"));
-  const executed = child.findIndex(({ call, result }) => call === "execve" && result === 0);
+  const executed = child.findIndex(({ call, result }) => call.startsWith("execve") && result === 0);
   return [...parent.slice(cloned, met), ...child.slice(0, executed + 1)];
 }
 
@@ -148,7 +163,7 @@ function compareWithSimulator(
 }
 
 function isDescriptor(call: string, position: number): boolean {
-  return position === 0 && ["openat", "write", "ioctl", "close", "dup3", "fcntl", "fchmod"].includes(call);
+  return position === 0 && ["openat", "write", "ioctl", "close", "dup3", "execveat", "fcntl"].includes(call);
 }
 
 function opens(call: string): boolean {
@@ -184,10 +199,11 @@ function compareWithExplanation(
   for (const traced of real) {
     if (traced.call === "close") continue; // Of what was opened for the section.
     let step = left.shift();
-    // A step that is not always made is left out unless the one before it was refused.
-    while (step !== undefined && step.onlyAfter.length > 0 && !step.onlyAfter.includes(earlier.at(-1)?.errno ?? "")) {
-      step = left.shift();
-    }
+    // A step that is not always made is left out, unless the one before was refused and it is just what was made then.
+    const isMade = ({ onlyAfter, call, args }: ExplainedStep): boolean =>
+      onlyAfter.includes(earlier.at(-1)?.errno ?? "") && call === traced.call &&
+      traced.args.every((argument, index) => isExplainedBy(argument, args[index]!, earlier, pid));
+    while (step !== undefined && step.onlyAfter.length > 0 && !isMade(step)) step = left.shift();
     assert(step !== undefined, `${title}\nis not explained: ${traced.line}`);
     const where = `${title}\n${step.text}\n${traced.line}`;
     if (step.call === "clone") {
@@ -220,7 +236,7 @@ function isExplainedBy(
   if (text === explained) return true;
   if (NAMES.has(explained)) return value === NAMES.get(explained);
   if (explained === "&parent" || explained === "&go") return typeof value === "number" && value > 4096;
-  if (explained === "<pipe>") return typeof value === "number" && value > 2;
+  if (explained === "<pipe>" || explained === "<launcher>") return typeof value === "number" && value > 2;
   const [, from] = /^<(\w+)>$/.exec(explained) ?? [];
   if (from !== undefined) return earlier.some(({ call, result }) => call === from && result === value);
   if (explained === `"/proc/<child>"`) return value === `/proc/${pid}`;

@@ -16,6 +16,7 @@ import { checkOptions, refusal, SPAWN_STDIO } from "../../src/process/command.ts
 import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
 import { OPTION_SETS } from "../support/option_sets.ts";
+import "../support/load.ts";
 import { type Random, randomCommand, randomOptions, seeded } from "../support/random.ts";
 
 const ROOT = callerOf({ uid: 0 });
@@ -26,11 +27,12 @@ let rehearsed = 0;
 
 addEventListener("unload", () => console.log(`${rehearsed} failures were rehearsed.`));
 
-/** A child as `Command` has it planned, with pipes at 10, 11 and 12. */
-function childOf(command: string, options: CommandOptions): ChildSettings {
+/** A child as `Command` has it planned, with pipes at 10, 11 and 12, and init at 13 and 14. */
+function childOf(settings: Settings, command: string, options: CommandOptions): ChildSettings {
   const { program, stdio } = checkOptions(command, options, SPAWN_STDIO, new Uint8Array());
   const [stdin, stdout, stderr] = stdio.map((from, fd) => from === "piped" ? 10 + fd : from);
-  return { ...program, stdio: [stdin!, stdout!, stderr!] };
+  const init = settings.init && { launcher: 13, report: 14, onMainExit: settings.init };
+  return { ...program, stdio: [stdin!, stdout!, stderr!], init };
 }
 
 /** Refuses the calls of one actor that were chosen, by how many it made before. */
@@ -40,7 +42,7 @@ function refusing(by: Actor, errnos: ReadonlyMap<number, string>): Fault {
 
 function simulate(child: ChildSettings, caller: Caller, fault?: Fault): Simulator {
   const simulator = new Simulator({ caller, fault });
-  for (const from of [...child.stdio, ...child.extra ?? []]) {
+  for (const from of [...child.stdio, ...child.extra ?? [], child.init?.launcher, child.init?.report]) {
     if (typeof from === "number") simulator.process.open({ path: "pipe" }, true, from);
   }
   return simulator;
@@ -110,10 +112,17 @@ function rehearseSection(
       }
       assert("step" in outcome, `${describeCall(step)} was refused with ${errno}, and nobody minds`);
       assert(outcome.step === step);
-      checkError(refusal(outcome, child), step, errno);
+      checkError(refusal(outcome, child), ...told(section, index, errno));
       checkNothingLeft(simulator, by, nth + offset, before);
     }
   }
+}
+
+/** What the error is to name: the step that was refused, or the execve whose file another machine's turned out to be. */
+function told(section: readonly Step[], index: number, errno: string): [Step, string] {
+  const isOfFile = section[index]!.call === "futex" && section[index - 1]!.call === "read";
+  if (!isOfFile || errno !== "ETIMEDOUT") return [section[index]!, errno];
+  return [section.slice(0, index).findLast(({ call }) => call === "execve")!, "ENOEXEC"];
 }
 
 /** The indices of the steps that are made, where those (by how many were made before) are refused with these errnos. */
@@ -151,12 +160,17 @@ function checkNothingLeft(simulator: Simulator, by: Actor, nth: number, before: 
 }
 
 /** The program runs, bound to its parent, with the descriptors it is to have and no other. */
-function checkStarted(simulator: Simulator, outcome: object, { extra = [] }: ChildSettings): void {
+function checkStarted(
+  simulator: Simulator,
+  outcome: object,
+  { extra = [], init, fromOutside = false }: ChildSettings,
+): void {
   assert("pid" in outcome, JSON.stringify(outcome));
   const { child, process } = simulator;
   assertNotEquals(child!.program, undefined);
   assert(child!.bound);
-  assertEquals([...child!.fds.keys()].sort(), [0, 1, 2, ...extra.map((_, index) => 3 + index)]);
+  const given = [...extra, ...(init === undefined ? [] : fromOutside ? [init.report, "executable"] : [init.report])];
+  assertEquals([...child!.fds.keys()].sort(), [0, 1, 2, ...given.map((_, index) => 3 + index)]);
   assertEquals(process.namespaces.get("mnt")!.mounts, []);
 }
 
@@ -229,7 +243,7 @@ Deno.test("spawn() survives the refusal of every step of every kind of plan, wit
   for (const caller of CALLERS) {
     for (const { options, command = "/bin/true", commandOptions = {} } of OPTION_SETS) {
       const settings = validate(options);
-      const child = childOf(command, commandOptions);
+      const child = childOf(settings, command, commandOptions);
       const simulator = simulate(child, caller);
       checkStarted(simulator, simulator.spawn(planChild(settings, child, caller)), child);
       rehearse(settings, child, caller);
@@ -240,11 +254,16 @@ Deno.test("spawn() survives the refusal of every step of every kind of plan, wit
 
 Deno.test("run() survives the refusal of every step", () => {
   for (const caller of CALLERS) {
-    for (const options of [{}, { privateTmp: true, privatePid: true }]) {
-      const child = { ...childOf("/usr/bin/deno", { args: ["run"], uid: 7 }), extra: [3, 20], fromOutside: true };
+    for (const options of [{}, { privateTmp: true, privatePid: true }, { init: true }]) {
+      const settings = validate(options);
+      const child = {
+        ...childOf(settings, "/usr/bin/deno", { args: ["run"], uid: 7 }),
+        extra: [3, 20],
+        fromOutside: true,
+      };
       const simulator = simulate(child, caller);
-      checkStarted(simulator, simulator.spawn(planChild(validate(options), child, caller)), child);
-      rehearse(validate(options), child, caller);
+      checkStarted(simulator, simulator.spawn(planChild(settings, child, caller)), child);
+      rehearse(settings, child, caller);
     }
   }
 });
@@ -266,7 +285,7 @@ Deno.test("spawn() and setup() survive the refusal of every step of random plans
     const [command, commandOptions] = randomCommand(random);
     try {
       const settings = validate(options);
-      rehearse(settings, childOf(command, commandOptions), random() < 0.5 ? ROOT : NOBODY);
+      rehearse(settings, childOf(settings, command, commandOptions), random() < 0.5 ? ROOT : NOBODY);
       rehearseSetup(settings);
     } catch (error) {
       throw new Error(`NAMESPACE_SEED=${seed}: ${JSON.stringify({ options, command, commandOptions })}`, {

@@ -85,4 +85,6 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: { privateUts: true }, commandOptions: { clearEnv: true, env: { A: "1", B: "ü\n" } } },
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
+  { options: { init: true } },
+  { options: { init: true, onMainExit: "wait", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
 ];

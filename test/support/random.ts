@@ -58,6 +58,7 @@ export function randomOptions(random: Random): NamespaceOptions {
     termGraceMs: [0, 5],
   });
   if (options.privatePid === true && random() < 0.3) options.noProc = true;
+  if (random() < 0.2) options.init = true;
   return options;
 }
 
