@@ -17,6 +17,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # Usage
   nsrun [options] [--] command [arguments]
+  nsrun build -o FILE [--arch ARCH] [--any-command] [options] [--] command [arguments]
+                              Write a stand-alone executable that does it, for x86_64 or aarch64 (--allow-write)
+  nsrun inspect [--json] FILE What such an executable does (--allow-read)
   nsrun explain [options] [--] [command] [arguments]
   nsrun doctor [--json]       What this machine allows, tried; and what to do about what it does not
 

@@ -1,0 +1,59 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { nsrun, stdoutOf } from "./support/cli.ts";
+import { isolatedTest } from "./support/leaks.ts";
+import { runArgv } from "./support/program.ts";
+
+const ALL = { permissions: ["--allow-all"] };
+
+isolatedTest("nsrun build writes an executable, and nsrun inspect tells what it does", async () => {
+  const folder = Deno.makeTempDirSync({ dir: "/var/tmp" });
+  try {
+    const jail = `${folder}/jail`;
+    const words = [
+      "-p",
+      "--private-tmp=size=1m",
+      "--hostname=box",
+      "-e",
+      "A=1",
+      "--",
+      "sh",
+      "-c",
+      'echo $$ $A "$@"',
+      "-",
+    ];
+    assertEquals(await stdoutOf(["build", "-o", jail, ...words], ALL), "");
+    assertEquals((await runArgv([jail, "more"])).stdout, "1 1 more\n");
+    assertEquals(await stdoutOf(["build", `--output=${jail}`, "--any-command", ...words], ALL), "");
+    assertEquals((await runArgv([jail, "echo", "other"])).stdout, "other\n");
+
+    const told = await stdoutOf(["inspect", jail], ALL);
+    assertStringIncludes(told, `"sh" "-c" "echo $$ $A \\"$@\\"" "-" for ${Deno.build.arch}, or any other command\n`);
+    assertStringIncludes(told, `mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID|MS_NODEV, "mode=1777,size=1m")`);
+    const { namespace, options, steps } = JSON.parse(await stdoutOf(["inspect", "--json", jail], ALL));
+    assertEquals([namespace.hostname, options.anyCommand, options.env], ["box", true, { A: "1" }]);
+    assertEquals(steps.some(({ text }: { text: string }) => text === 'sethostname("box", 3)'), true);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
+isolatedTest("nsrun build and inspect say what is missing or wrong", async () => {
+  for (
+    const [args, message] of [
+      [["build", "-o", "x"], "build needs a command"],
+      [["build", "true"], "build needs --output FILE"],
+      [["build", "-o", "/var/tmp/x", "--arch=mips", "true"], "--arch"],
+      [["build", "-o", "/nowhere/x", "true"], "No such file or directory"],
+      [["inspect"], "inspect needs the path of an executable"],
+      [["inspect", "/bin/true"], 'Cannot inspect "/bin/true": there is no plan in it'],
+      [["inspect", "/etc/passwd"], 'Cannot inspect "/etc/passwd": it is no executable'],
+    ] as const
+  ) {
+    const { code, stderr } = await nsrun(args, ALL);
+    assertEquals(code, 125);
+    assertStringIncludes(stderr, message);
+  }
+  const { code, stderr } = await nsrun(["build", "-o", "/var/tmp/never", "true"]);
+  assertEquals(code, 125);
+  assertStringIncludes(stderr, "--allow-write");
+});
