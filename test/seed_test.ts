@@ -3,6 +3,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../mod.ts";
+import { denoPath } from "./support/deno.ts";
 import { until } from "./support/inside.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { stdoutAs, USERS } from "./support/nobody.ts";
@@ -309,7 +310,7 @@ if ("reexec" in Namespace.prototype) {
         `;
         Deno.writeTextFileSync(`${folder}/again.ts`, code, { mode: 0o644 });
         const argv = [
-          Deno.execPath(),
+          denoPath(),
           "run",
           "--no-prompt",
           "--no-config",

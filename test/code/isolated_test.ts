@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { isolated, type IsolatedOptions, type NamespaceOptions } from "../../mod.ts";
+import { denoPath } from "../support/deno.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { packageFolder, runArgv } from "../support/program.ts";
 
@@ -18,7 +19,7 @@ async function test(
   flags: readonly string[] = [],
   env: Record<string, string> = {},
 ): Promise<Outcome> {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const { code, stdout, stderr } = await new Deno.Command(denoPath(), {
     args: ["test", "-A", "--no-check", ...flags, ...files.map((file) => `test/code/isolated/${file}.ts`)],
     cwd: new URL("../..", import.meta.url),
     env: { NO_COLOR: "1", ...env },
@@ -134,7 +135,7 @@ isolatedTest("isolated() works for nobody with --allow-ffi alone, where all of i
     { mode: 0o644 },
   );
   const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-  const deno = [Deno.execPath(), "test", "--no-prompt", "--no-config", "--no-check", "--allow-ffi", file];
+  const deno = [denoPath(), "test", "--no-prompt", "--no-config", "--no-check", "--allow-ffi", file];
   const { code, stdout } = await runArgv([...nobody, ...deno]);
   assertEquals(code, 0, stdout);
   assertStringIncludes(stdout, "ok | 2 passed (1 step) | 0 failed");
@@ -162,7 +163,7 @@ isolatedTest(
       );
       const run = async (...flags: string[]): Promise<void> => {
         const args = ["test", "-A", "--no-check", ...flags, "mapped.ts"];
-        const command = new Deno.Command(Deno.execPath(), { args, cwd: folder, env: { NO_COLOR: "1" } });
+        const command = new Deno.Command(denoPath(), { args, cwd: folder, env: { NO_COLOR: "1" } });
         const { code, stdout } = await command.output();
         const text = new TextDecoder().decode(stdout);
         assertEquals(code, 0, text);

@@ -2,6 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { type CommandOptions, Namespace, NamespaceError, type NamespaceOptions } from "../../mod.ts";
+import { denoPath } from "../support/deno.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { programArgv, runArgv, type User } from "../support/program.ts";
 import { USERS } from "../support/nobody.ts";
@@ -239,7 +240,7 @@ const CHROOT = `
   exec chroot /mnt/root "$@"`;
 
 /** The folder that Deno is in, for who is in a chroot. */
-const DENO = Deno.execPath().split("/").slice(1, -1).join("/");
+const DENO = denoPath().split("/").slice(1, -1).join("/");
 
 situation(
   "a chroot, where nobody makes user namespaces,",

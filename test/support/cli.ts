@@ -4,6 +4,7 @@
  * @module
  */
 
+import { denoPath } from "./deno.ts";
 import type { User } from "./program.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
@@ -18,7 +19,7 @@ addEventListener("unload", () => {
 function cacheFolder(): string {
   if (cache !== undefined) return cache;
   cache = Deno.makeTempDirSync({ prefix: "nsrun-test-" });
-  const { npmCache } = JSON.parse(output([Deno.execPath(), "info", "--json"]));
+  const { npmCache } = JSON.parse(output([denoPath(), "info", "--json"]));
   for (const { name: registry } of Deno.readDirSync(npmCache)) {
     output(["mkdir", "-p", `${cache}/npm/${registry}`]);
     output(["cp", "-r", `${npmCache}/${registry}/deno-std`, `${cache}/npm/${registry}/`]);
@@ -48,7 +49,7 @@ export function nsrunArgv(
   args: readonly string[],
   { user = "root", permissions = ["--allow-ffi"] }: RunOptions = {},
 ): string[] {
-  const deno = [Deno.execPath(), "run", "--no-prompt", ...permissions, MAIN, ...args];
+  const deno = [denoPath(), "run", "--no-prompt", ...permissions, MAIN, ...args];
   if (user === "root") return deno;
   return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...deno];
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { denoPath } from "./deno.ts";
+
 const SOURCE = new URL("../../", import.meta.url);
 
 let folder: string | undefined;
@@ -60,7 +62,7 @@ export function programArgv(code: string, options: ProgramOptions = {}): string[
   const { user = "root", permissions = ["--allow-ffi"] } = options;
   const file = `${packageFolder()}/program_${++programs}.ts`;
   Deno.writeTextFileSync(file, `import { Namespace, NamespaceError } from "./mod.ts";\n${code}\n`, { mode: 0o644 });
-  const deno = [Deno.execPath(), "run", "--no-prompt", "--no-config", ...permissions, file];
+  const deno = [denoPath(), "run", "--no-prompt", "--no-config", ...permissions, file];
   if (user === "root") return deno;
   return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...deno];
 }
