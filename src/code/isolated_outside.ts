@@ -5,9 +5,9 @@
  */
 
 import { stepError } from "../errors.ts";
+import { commandLine } from "../machine/command_line.ts";
 import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
-import { AT_FDCWD, O_CLOEXEC_RDONLY } from "../plan/files.ts";
 import { planTmpLater } from "../plan/later.ts";
 import type { ChildProcess } from "../process/child.ts";
 import { Command } from "../process/command.ts";
@@ -30,9 +30,6 @@ export interface IsolatedTest {
 
 /** A process that the test left behind can hold its output open: it is read for so long after the test. */
 const OUTPUT_GRACE_MS = 100;
-/** Files to test can make the command line longer: flags come first. */
-const COMMAND_LINE_SIZE = 64 * 1024;
-
 /** Runs a test inside, and reports it as `t`'s. */
 export async function runIsolated(
   { settings, options, index, text, cwd }: IsolatedTest,
@@ -228,7 +225,7 @@ const MODULE_FLAGS: Readonly<Record<string, boolean>> = {
 /** The flags of this kind that the runner was given. */
 function moduleFlags(): string[] {
   const flags: string[] = [];
-  const words = commandLine();
+  const words = commandLine() ?? [];
   for (let index = 1; index < words.length && words[index] !== "--"; index++) {
     const word = words[index]!;
     const name = word.split("=", 1)[0]!;
@@ -238,24 +235,4 @@ function moduleFlags(): string[] {
     if (MODULE_FLAGS[name] && word === name) flags.push(words[++index] ?? "");
   }
   return flags;
-}
-
-let words: readonly string[] | undefined;
-
-/** This process's own command line, which Deno tells nobody; nothing where /proc is another's. */
-function commandLine(): readonly string[] {
-  if (words !== undefined) return words;
-  const shim = library();
-  const opened = shim.execute([
-    { call: "openat", args: [AT_FDCWD, "/proc/self/cmdline", O_CLOEXEC_RDONLY], what: "read the command line" },
-  ]);
-  if ("step" in opened) return words = [];
-  const fd = opened.results[0]!;
-  const buffer = new Uint8Array(COMMAND_LINE_SIZE);
-  let size = 0;
-  for (let count = 1; count > 0 && size < buffer.length; size += Math.max(count, 0)) {
-    count = shim.read(fd, buffer.subarray(size));
-  }
-  shim.close(fd);
-  return words = new TextDecoder().decode(buffer.subarray(0, size)).split("\0").slice(0, -1);
 }

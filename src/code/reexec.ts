@@ -8,9 +8,10 @@ import { errnoNumber } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
 import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
+import { commandLine, readAll } from "../machine/command_line.ts";
 import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
-import { AT_FDCWD, O_CLOEXEC_RDONLY } from "../plan/files.ts";
+import { AT_FDCWD } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
 import { Command, type Trace } from "../process/command.ts";
 
@@ -45,6 +46,7 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
   const own = JSON.stringify(settings, (_, value) => value instanceof Map ? [...value] : value);
   if (entered.includes(own)) return;
   const argv = commandLine();
+  if (argv === undefined) throw new Deno.errors.NotSupported("Cannot start this program over: there is no /proc");
   refuse(argv);
   // What the kernel refuses must be thrown here, while there is somebody to catch it.
   new Command(
@@ -94,34 +96,6 @@ function execute(...steps: readonly Step[]): readonly (number | undefined)[] {
   const outcome = library().execute(steps);
   if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
   return outcome.results;
-}
-
-/** How this process was started: no permission of Deno's is needed to see that. */
-function commandLine(): readonly string[] {
-  const path = "/proc/self/cmdline";
-  const [fd] = execute({ call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_RDONLY], what: `open ${path}` });
-  try {
-    return new TextDecoder().decode(readAll(fd!)).split("\0").slice(0, -1);
-  } finally {
-    library().close(fd!);
-  }
-}
-
-function readAll(fd: number): Uint8Array {
-  const parts: Uint8Array[] = [];
-  while (true) {
-    const buffer = new Uint8Array(65536);
-    const count = library().read(fd, buffer);
-    if (count <= 0) break;
-    parts.push(buffer.subarray(0, count));
-  }
-  const all = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** Memory that nobody can change any more, open across execve(2), which says what was entered. */
