@@ -113,6 +113,8 @@ const Shared = struct {
     plan: plan_zig.Plan,
     results: []i64,
     watch: ParentWatch,
+    /// Of the child, which alone may look at them once it is init.
+    namespaces: output.Namespaces,
 };
 
 /// A bundle that is run.
@@ -141,6 +143,7 @@ fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const 
         .plan = plan_zig.open(copy, kernel_linux.architecture) catch output.die(exit_failed, "this file holds a plan that is none"),
         .results = @as([*]i64, @ptrCast(@alignCast(mapping[results_at..].ptr)))[0..step_count],
         .watch = .{},
+        .namespaces = @splat(0),
     };
     for (shared.results) |*result| result.* = plan_zig.not_run;
     fillSlots(&shared.plan);
@@ -178,13 +181,14 @@ fn start(job: Run) noreturn {
         fail(job, report);
     }
     if (plan.words() != null) job.shared.watch.end();
-    output.started(bundle.status_fd, supervisor.child, supervisor.is_first);
+    output.started(bundle.status_fd, supervisor.child, supervisor.is_first, &job.shared.namespaces);
     supervisor.letGo(ends[0]);
     const ending = supervisor.untilItEnds();
     // What PID 1 has said of the command: its own exit code cannot tell a signal.
     var told: Report = .nothing;
     if (bundle.flags.init) told.read(ends[0]);
     const last: supervise.Ending = if (told.stage == .ended) .{ .signal = told.step, .code = told.errno } else ending;
+    if (last.signal != 0) supervisor.tidy();
     output.ended(bundle.status_fd, last.code, last.signal);
     linux.exit_group(if (supervisor.timed_out) exit_timed_out else if (last.signal != 0) @intCast(128 + last.signal) else @intCast(last.code));
 }
@@ -215,6 +219,7 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
         Report.write(&.{ .stage = .child_step, .step = outcome.step, .errno = outcome.errno }, ends[1]);
         linux.exit_group(exit_failed);
     }
+    if (bundle.status_fd >= 0) output.findNamespaces(&job.shared.namespaces);
     var program = job.program;
     const opened = bundle.variants[job.variant].opened;
     if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);

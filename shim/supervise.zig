@@ -91,15 +91,17 @@ pub const Supervisor = struct {
                 continue;
             };
             switch (signal.number) {
-                .CHLD => if (supervisor.look()) |ending| {
-                    if (ending.signal != 0) if (supervisor.terminal) |*terminal| terminal.restore();
-                    return ending;
-                },
+                .CHLD => if (supervisor.look()) |ending| return ending,
                 .TSTP => supervisor.suspendIt(signal),
                 .TTIN, .TTOU => if (supervisor.isAlone()) supervisor.suspendIt(signal),
                 else => supervisor.forward(signal),
             }
         }
+    }
+
+    /// Puts the terminal in order after a command that was killed.
+    pub fn tidy(supervisor: *const Supervisor) void {
+        if (supervisor.terminal) |*terminal| terminal.restore();
     }
 
     /// What has become of the child.
