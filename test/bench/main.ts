@@ -13,12 +13,13 @@ import { cli } from "./cli.ts";
 import { endurance } from "./endurance.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
+import { launcher } from "./launcher.ts";
 import { peers } from "./peers.ts";
 import { spawn } from "./spawn.ts";
 import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, endurance, setup];
+const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, launcher, endurance, setup];
 
 interface Options {
   readonly json: boolean;
