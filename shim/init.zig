@@ -52,7 +52,8 @@ fn descriptor(text: [*:0]const u8) ?i32 {
 
 const Start = struct { program: *const Program, errno: u32 = 0, child: i32 = 0 };
 
-var stack: [16 * 1024]u8 align(16) = undefined;
+/// For a child in the memory of its parent, which waits until it is gone from there.
+pub var stack: [16 * 1024]u8 align(16) = undefined;
 
 /// vfork(2): it returns when the child has executed the command, or has failed to.
 fn start(program: *const Program) Start {

@@ -14,7 +14,8 @@
 //!     read the pipe ◀──────────────────────────── execve closes it, or it says which step failed
 //!     supervise.zig, until the child has ended
 //!
-//! Unlike in spawn.zig the child has memory of its own: there is little to copy, and PID 1 must not share it.
+//! Where the command is what the child becomes, and nothing is to be done for it meanwhile, the child works in the memory
+//! of the supervisor, which waits (vfork(2)). PID 1 that stays must have memory of its own.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -159,9 +160,14 @@ fn start(job: Run) noreturn {
     if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
     if (plan.words()) |words| job.shared.watch.begin(&words.parent);
 
-    const flags = plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD);
-    const cloned = linux.syscall5(.clone, flags, 0, 0, 0, 0);
-    if (cloned == 0) childMain(job, ends, &supervisor);
+    const flags: u32 = @intCast(plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD));
+    const child: Child = .{ .job = &job, .ends = ends, .supervisor = &supervisor };
+    const is_brief = plan.parent.len == 0 and !bundle.flags.init;
+    const cloned = if (is_brief)
+        linux.clone(briefMain, @intFromPtr(&init.stack) + init.stack.len, flags | linux.CLONE.VM | linux.CLONE.VFORK, @intFromPtr(&child), null, 0, null)
+    else
+        linux.syscall5(.clone, flags, 0, 0, 0, 0);
+    if (cloned == 0) childMain(&child);
     if (linux.errno(cloned) != .SUCCESS) {
         fail(job, .{ .stage = .clone, .step = 0, .errno = @intFromEnum(linux.errno(cloned)) });
     }
@@ -209,7 +215,16 @@ fn runParentSteps(job: Run, child: i32) ?Report {
     return null;
 }
 
-fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) noreturn {
+/// What a child is given.
+const Child = struct { job: *const Run, ends: [2]i32, supervisor: *const supervise.Supervisor };
+
+fn briefMain(address: usize) callconv(.c) u8 {
+    childMain(@ptrFromInt(address));
+}
+
+fn childMain(child: *const Child) noreturn {
+    const job = child.job;
+    const ends = child.ends;
     _ = linux.close(ends[0]);
     const bundle = job.bundle;
     const plan = &job.shared.plan;
@@ -224,7 +239,7 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
     const opened = bundle.variants[job.variant].opened;
     if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
-    supervisor.restoreSignals();
+    child.supervisor.restoreSignals();
     const errno = program.execute();
     Report.write(&.{ .stage = .execution, .step = 0, .errno = errno }, ends[1]);
     linux.exit_group(exit_failed);
