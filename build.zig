@@ -66,4 +66,14 @@ pub fn build(b: *std.Build) void {
         run.has_side_effects = true; // They make system calls: a cached pass says nothing about this machine.
         step.dependOn(&run.step);
     }
+
+    const fuzz = b.createModule(.{
+        .root_source_file = b.path("shim/fuzz.zig"),
+        .target = b.graph.host,
+        .optimize = .ReleaseSafe,
+    });
+    step.dependOn(&b.addRunArtifact(b.addTest(.{ .root_module = fuzz })).step);
+    const run_fuzz = b.addRunArtifact(b.addExecutable(.{ .name = "fuzz", .root_module = fuzz }));
+    run_fuzz.has_side_effects = true;
+    b.step("fuzz", "Run 10 million damaged plans and bundles").dependOn(&run_fuzz.step);
 }

@@ -150,6 +150,11 @@ pub fn open(given: []align(8) const u8, architecture: u16) Error!*const Bundle {
     // From here on it is what was written, by whoever that was: what follows is against mistakes of ours.
     if (given[given.len - end_mark.len - 1] != 0) return error.Altered;
     inline for (.{ "name", "command", "argv0", "environment", "errnos", "origin", "diagnoser" }) |field| try check(@field(bundle, field), given.len);
+    inline for (.{ "command", "argv0", "environment", "errnos", "diagnoser" }) |field| {
+        const block = bundle.bytes(field);
+        if (block.len > 0 and block[block.len - 1] != 0) return error.Altered;
+    }
+    if (bundle.command.size == 0 and !bundle.flags.init_only) return error.Altered;
     for (bundle.variants) |variant| {
         inline for (.{ "plan", "texts", "hints" }) |field| {
             try check(@field(variant, field), given.len);
@@ -165,7 +170,7 @@ fn check(range: Range, size: usize) Error!void {
 
 /// Of the words after the field that holds it. Each step can be undone, so no change of one word goes unnoticed; to
 /// forge it is easy, as whoever can write the file can write the launcher in it.
-fn checksum(bytes: []align(8) const u8) u32 {
+pub fn checksum(bytes: []align(8) const u8) u32 {
     const words = std.mem.bytesAsSlice(u32, bytes[@offsetOf(Bundle, "checksum") + 4 ..]);
     var sum: u32 = 0x811c_9dc5;
     for (words) |word| sum = (std.math.rotl(u32, sum, 5) ^ word) *% 0x0100_0193;
@@ -187,6 +192,7 @@ test "open() refuses what is no whole bundle" {
     bundle.size = 8;
     try testing.expectError(error.Truncated, open(&buffer, 62));
     bundle.size = buffer.len;
+    bundle.flags.init_only = true;
     try testing.expectError(error.Altered, open(&buffer, 62));
     bundle.checksum = checksum(&buffer);
     try testing.expectError(error.Truncated, open(&buffer, 62));

@@ -14,10 +14,11 @@ const PR_SET_NAME = @intFromEnum(linux.PR.SET_NAME);
 
 /// As the first process of the launcher's. `pipe` leads to who made it.
 pub fn main(program: Program, pipe: i32, flags: Flags) noreturn {
+    signals.blockAll();
     _ = linux.prctl(PR_SET_NAME, @intFromPtr("init"), 0, 0, 0);
-    const started = start(&program);
-    // Nobody inside may trace it or open its executable, unless they are root out here as well.
+    // Nobody inside may trace it or open its executable, unless they have CAP_SYS_PTRACE where it was executed.
     _ = linux.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    const started = start(&program);
     if (started.refusal.errno != 0) {
         Report.write(&.{ .stage = .execution, .step = started.refusal.folder, .errno = started.refusal.errno }, pipe);
         linux.exit_group(127);
@@ -33,7 +34,7 @@ pub fn main(program: Program, pipe: i32, flags: Flags) noreturn {
 /// For the library, which executes the launcher as PID 1. argv: a name, the pipe's number, "kill" or "wait", the number
 /// of what is to be executed or "-" where it is to be found by its name, the command, and its argv.
 pub fn alone(argv: []const ?[*:0]const u8, envp: [*:null]const ?[*:0]const u8, given: Flags) noreturn {
-    signals.blockAll();
+    if (argv.len < 6) linux.exit_group(127); // By whoever found it in /proc/1/exe.
     var flags = given;
     flags.wait_for_all = std.mem.span(argv[2].?)[0] == 'w';
     const pipe = descriptor(argv[1].?) orelse linux.exit_group(127);
@@ -52,7 +53,8 @@ fn descriptor(text: [*:0]const u8) ?i32 {
 
 const Start = struct { program: *const Program, refusal: Refusal = .{ .errno = 0 }, child: i32 = 0 };
 
-var stack: [16 * 1024]u8 align(16) = undefined;
+/// For a child in the memory of its parent, which waits until it is gone from there.
+pub var stack: [16 * 1024]u8 align(16) = undefined;
 
 /// vfork(2): it returns when the child has executed the command, or has failed to.
 fn start(program: *const Program) Start {
@@ -85,7 +87,7 @@ fn untilItEnds(command: i32, wait_for_all: bool) Report {
     while (true) {
         const signal = signals.next(null) orelse continue;
         if (signal.number != .CHLD) {
-            if (ended.stage == .none and !signal.isFromTerminal()) _ = linux.kill(command, signal.number);
+            if (ended.stage == .none and !signal.hasReached(command)) _ = linux.kill(command, signal.number);
             continue;
         }
         while (true) {

@@ -14,7 +14,8 @@
 //!     read the pipe ◀──────────────────────────── execve closes it, or it says which step failed
 //!     supervise.zig, until the child has ended
 //!
-//! Unlike in spawn.zig the child has memory of its own: there is little to copy, and PID 1 must not share it.
+//! Where the command is what the child becomes, and nothing is to be done for it meanwhile, the child works in the memory
+//! of the supervisor, which waits (vfork(2)). PID 1 that stays must have memory of its own.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -114,6 +115,8 @@ const Shared = struct {
     plan: plan_zig.Plan,
     results: []i64,
     watch: ParentWatch,
+    /// Of the child, which alone may look at them once it is init.
+    namespaces: output.Namespaces,
 };
 
 /// A bundle that is run.
@@ -144,6 +147,7 @@ fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const 
         .plan = plan_zig.open(copy, kernel_linux.architecture) catch output.die(exit_failed, "this file holds a plan that is none"),
         .results = @as([*]i64, @ptrCast(@alignCast(mapping[results_at..].ptr)))[0..step_count],
         .watch = .{},
+        .namespaces = @splat(0),
     };
     for (shared.results) |*result| result.* = plan_zig.not_run;
     fillSlots(&shared.plan);
@@ -159,9 +163,14 @@ fn start(job: Run) noreturn {
     if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
     if (plan.words()) |words| job.shared.watch.begin(&words.parent);
 
-    const flags = plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD);
-    const cloned = linux.syscall5(.clone, flags, 0, 0, 0, 0);
-    if (cloned == 0) childMain(job, ends, &supervisor);
+    const flags: u32 = @intCast(plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD));
+    const child: Child = .{ .job = &job, .ends = ends, .supervisor = &supervisor };
+    const is_brief = plan.parent.len == 0 and !bundle.flags.init;
+    const cloned = if (is_brief)
+        linux.clone(briefMain, @intFromPtr(&init.stack) + init.stack.len, flags | linux.CLONE.VM | linux.CLONE.VFORK, @intFromPtr(&child), null, 0, null)
+    else
+        linux.syscall5(.clone, flags, 0, 0, 0, 0);
+    if (cloned == 0) childMain(&child);
     if (linux.errno(cloned) != .SUCCESS) {
         fail(job, .{ .stage = .clone, .step = 0, .errno = @intFromEnum(linux.errno(cloned)) });
     }
@@ -181,13 +190,14 @@ fn start(job: Run) noreturn {
         fail(job, report);
     }
     if (plan.words() != null) job.shared.watch.end();
-    output.started(bundle.status_fd, supervisor.child, supervisor.is_first);
+    output.started(bundle.status_fd, supervisor.child, supervisor.is_first, &job.shared.namespaces);
     supervisor.letGo(ends[0]);
     const ending = supervisor.untilItEnds();
     // What PID 1 has said of the command: its own exit code cannot tell a signal.
     var told: Report = .nothing;
     if (bundle.flags.init) told.read(ends[0]);
     const last: supervise.Ending = if (told.stage == .ended) .{ .signal = told.step, .code = told.errno } else ending;
+    if (last.signal != 0) supervisor.tidy();
     output.ended(bundle.status_fd, last.code, last.signal);
     linux.exit_group(if (supervisor.timed_out) exit_timed_out else if (last.signal != 0) @intCast(128 + last.signal) else @intCast(last.code));
 }
@@ -208,7 +218,16 @@ fn runParentSteps(job: Run, child: i32) ?Report {
     return null;
 }
 
-fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) noreturn {
+/// What a child is given.
+const Child = struct { job: *const Run, ends: [2]i32, supervisor: *const supervise.Supervisor };
+
+fn briefMain(address: usize) callconv(.c) u8 {
+    childMain(@ptrFromInt(address));
+}
+
+fn childMain(child: *const Child) noreturn {
+    const job = child.job;
+    const ends = child.ends;
     _ = linux.close(ends[0]);
     const bundle = job.bundle;
     const plan = &job.shared.plan;
@@ -218,11 +237,12 @@ fn childMain(job: Run, ends: [2]i32, supervisor: *const supervise.Supervisor) no
         Report.write(&.{ .stage = .child_step, .step = outcome.step, .errno = outcome.errno }, ends[1]);
         linux.exit_group(exit_failed);
     }
+    if (bundle.status_fd >= 0) output.findNamespaces(&job.shared.namespaces);
     var program = job.program;
     const opened = bundle.variants[job.variant].opened;
     if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
-    supervisor.restoreSignals();
+    child.supervisor.restoreSignals();
     const refusal = program.execute();
     Report.write(&.{ .stage = .execution, .step = refusal.folder, .errno = refusal.errno }, ends[1]);
     linux.exit_group(exit_failed);

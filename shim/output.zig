@@ -132,7 +132,30 @@ pub fn step(bundle: *const Bundle, call: []const u8, result: i64) void {
     writer.flush();
 }
 
-pub fn started(fd: i32, pid: i32, is_first: bool) void {
+/// Names in /proc/self/ns: namespaces(7).
+const kinds = [_][:0]const u8{ "cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts" };
+
+/// The inode of each namespace; 0 where it could not be found.
+pub const Namespaces = [kinds.len]u32;
+
+/// Finds those of the calling process, or of its children where it cannot be in them itself.
+pub fn findNamespaces(found: *Namespaces) void {
+    inline for (found, kinds) |*inode, kind| {
+        const is_entered_by_children = comptime std.mem.eql(u8, kind, "pid") or std.mem.eql(u8, kind, "time");
+        inode.* = namespaceInode("/proc/self/ns/" ++ kind ++ if (is_entered_by_children) "_for_children" else "");
+    }
+}
+
+/// The number in "mnt:[4026531841]".
+fn namespaceInode(path: [*:0]const u8) u32 {
+    var target: [64]u8 = undefined;
+    const size = linux.readlink(path, &target, target.len);
+    if (linux.errno(size) != .SUCCESS) return 0;
+    const from = std.mem.indexOfScalar(u8, target[0..size], '[') orelse return 0;
+    return std.fmt.parseInt(u32, target[from + 1 .. size - 1], 10) catch 0;
+}
+
+pub fn started(fd: i32, pid: i32, is_first: bool, namespaces: *const Namespaces) void {
     if (fd < 0) return;
     var writer: Writer = .{ .fd = fd };
     writer.put("{\"event\":\"started\",\"pid\":");
@@ -141,33 +164,16 @@ pub fn started(fd: i32, pid: i32, is_first: bool) void {
     writer.number(if (is_first) 1 else @intCast(pid));
     writer.put(",\"namespaces\":{");
     var separator: []const u8 = "";
-    for ([_][]const u8{ "cgroup", "ipc", "mnt", "net", "pid", "time_for_children", "user", "uts" }) |kind| {
-        var target: [64]u8 = undefined;
-        const inode = namespaceInode(pid, kind, &target) orelse continue;
+    for (namespaces, kinds) |inode, kind| {
+        if (inode == 0) continue;
         writer.put(separator);
-        writer.quoted(&.{if (kind.len > 6) "time" else kind});
+        writer.quoted(&.{kind});
         writer.put(":");
-        writer.put(inode);
+        writer.number(inode);
         separator = ",";
     }
     writer.put("}}\n");
     writer.flush();
-}
-
-/// The digits in "mnt:[4026531841]".
-fn namespaceInode(pid: i32, kind: []const u8, target: *[64]u8) ?[]const u8 {
-    var path: [64]u8 = undefined;
-    var digits: [plan_zig.id_text_size]u8 = undefined;
-    var at: usize = 0;
-    for ([_][]const u8{ "/proc/", plan_zig.decimal(&digits, @intCast(pid)), "/ns/", kind, "\x00" }) |part| {
-        @memcpy(path[at..][0..part.len], part);
-        at += part.len;
-    }
-    const size = linux.readlink(@ptrCast(&path), target, target.len);
-    if (linux.errno(size) != .SUCCESS) return null;
-    const text = target[0..size];
-    const from = (std.mem.indexOfScalar(u8, text, '[') orelse return null) + 1;
-    return text[from .. std.mem.indexOfScalar(u8, text, ']') orelse return null];
 }
 
 pub fn ended(fd: i32, code: u32, signal: u32) void {

@@ -36,14 +36,18 @@ pub const Signal = struct {
     number: linux.SIG,
     code: i32,
 
-    /// Whether the kernel sent it to the terminal's whole foreground process group, which the command is in as well.
-    pub fn isFromTerminal(signal: Signal) bool {
+    /// Whether another process has got it as well, because the kernel sent it to the terminal's whole foreground process
+    /// group.
+    pub fn hasReached(signal: Signal, pid: i32) bool {
         const SI_KERNEL = 0x80;
         if (signal.code != SI_KERNEL) return false;
-        return switch (signal.number) {
-            .INT, .QUIT, .TSTP, .HUP, .WINCH, .TTIN, .TTOU => true,
-            else => false,
-        };
+        switch (signal.number) {
+            // When a terminal hangs up, the leader of its session alone is told.
+            .HUP => if (linux.getsid(0) == linux.getpid()) return false,
+            .INT, .QUIT, .TSTP, .WINCH, .TTIN, .TTOU => {},
+            else => return false,
+        }
+        return linux.getpgid(pid) == linux.getpgid(0);
     }
 };
 
@@ -55,7 +59,20 @@ pub fn next(timeout_ns: ?u64) ?Signal {
     const given: usize = if (timeout_ns == null) 0 else @intFromPtr(&timeout);
     const result = linux.syscall4(.rt_sigtimedwait, @intFromPtr(&every), @intFromPtr(&info), given, @sizeOf(Set));
     if (linux.errno(result) != .SUCCESS) return null;
+    // SIGPIPE, SIGXFSZ: what this process has brought upon itself is nobody else's business.
+    if (info.code == SI_USER and info.fields.common.first.piduid.pid == linux.getpid()) return null;
     return .{ .number = @enumFromInt(result), .code = info.code };
+}
+
+const SI_USER = 0;
+
+/// Stops this process as a key on the terminal does: its parent sees it, and the kernel does not do it where nobody
+/// could let it go on (an orphaned process group).
+pub fn stopAsByKey() void {
+    _ = linux.kill(linux.getpid(), .TSTP);
+    const mask: Set = @splat(bit(.TSTP));
+    _ = linux.sigprocmask(linux.SIG.UNBLOCK, &mask, null); // Here it stops.
+    _ = linux.sigprocmask(linux.SIG.BLOCK, &mask, null);
 }
 
 /// What a signal does; `handler` is null where that cannot be known.

@@ -91,15 +91,17 @@ pub const Supervisor = struct {
                 continue;
             };
             switch (signal.number) {
-                .CHLD => if (supervisor.look()) |ending| {
-                    if (ending.signal != 0) if (supervisor.terminal) |*terminal| terminal.restore();
-                    return ending;
-                },
+                .CHLD => if (supervisor.look()) |ending| return ending,
                 .TSTP => supervisor.suspendIt(signal),
-                .TTIN, .TTOU => {},
+                .TTIN, .TTOU => if (supervisor.isAlone()) supervisor.suspendIt(signal),
                 else => supervisor.forward(signal),
             }
         }
+    }
+
+    /// Puts the terminal in order after a command that was killed.
+    pub fn tidy(supervisor: *const Supervisor) void {
+        if (supervisor.terminal) |*terminal| terminal.restore();
     }
 
     /// What has become of the child.
@@ -114,43 +116,51 @@ pub const Supervisor = struct {
                 CLD_EXITED => return .{ .code = status },
                 CLD_STOPPED => switch (@as(linux.SIG, @enumFromInt(status))) {
                     // By the terminal, or in answer to it: the shell is to see that the job has stopped.
-                    .TSTP, .TTIN, .TTOU => supervisor.stop(),
+                    .TSTP, .TTIN, .TTOU => signals.stopAsByKey(), // SIGCONT is forwarded.
                     else => {},
                 },
-                else => return .{ .signal = if (supervisor.stands_for != 0) supervisor.stands_for else status },
+                else => {
+                    const is_stand_in = supervisor.stands_for != 0 and status == @intFromEnum(linux.SIG.KILL);
+                    return .{ .signal = if (is_stand_in) supervisor.stands_for else status };
+                },
             }
         }
     }
 
     fn forward(supervisor: *Supervisor, signal: Signal) void {
         if (supervisor.ignored & signals.bit(signal.number) != 0) return;
-        if (!signal.isFromTerminal()) supervisor.send(signal.number);
-        if (signal.number == .TERM and supervisor.kill_at == null) supervisor.kill_at = now() +| @as(u64, supervisor.grace_ms) *| std.time.ns_per_ms;
-        if (!supervisor.is_first or supervisor.flags.init) return;
+        if (!signal.hasReached(supervisor.child)) supervisor.send(signal.number);
+        supervisor.enforce(signal.number);
+    }
+
+    /// Sees to it that a signal does to the child what it is meant to do.
+    fn enforce(supervisor: *Supervisor, number: linux.SIG) void {
+        if (number == .TERM and supervisor.kill_at == null) supervisor.kill_at = now() +| @as(u64, supervisor.grace_ms) *| std.time.ns_per_ms;
+        if (!supervisor.isAlone()) return;
         const ends = for (ending_signals) |one| {
-            if (one == signal.number) break true;
+            if (one == number) break true;
         } else false;
         // The kernel keeps from PID 1 what it does not handle. Anybody else it would have ended.
-        if (ends and !isHandled(supervisor.child, signal.number)) {
-            if (supervisor.stands_for == 0) supervisor.stands_for = @intFromEnum(signal.number);
+        if (ends and !isHandled(supervisor.child, number)) {
+            if (supervisor.stands_for == 0) supervisor.stands_for = @intFromEnum(number);
             supervisor.send(.KILL);
         }
     }
 
-    fn suspendIt(supervisor: *Supervisor, signal: Signal) void {
-        if (supervisor.ignored & signals.bit(.TSTP) != 0) return;
-        if (!signal.isFromTerminal()) supervisor.send(.TSTP);
-        if (!supervisor.is_first) return; // It stops, and we hear of it; or it has its own idea of the key.
-        if (!supervisor.flags.init) {
-            if (isHandled(supervisor.child, .TSTP)) return;
-            supervisor.send(.STOP);
-        }
-        supervisor.stop();
+    /// Whether the command itself is PID 1.
+    fn isAlone(supervisor: *const Supervisor) bool {
+        return supervisor.is_first and !supervisor.flags.init;
     }
 
-    /// Stops this process, until somebody lets it go on, and then lets the child go on.
-    fn stop(supervisor: *Supervisor) void {
-        _ = linux.kill(linux.getpid(), .STOP);
+    fn suspendIt(supervisor: *Supervisor, signal: Signal) void {
+        if (supervisor.ignored & signals.bit(.TSTP) != 0) return;
+        if (!signal.hasReached(supervisor.child)) supervisor.send(signal.number);
+        if (!supervisor.is_first) return; // It stops, and we hear of it; or it has its own idea of the key.
+        if (supervisor.isAlone()) {
+            if (isHandled(supervisor.child, signal.number)) return;
+            supervisor.send(.STOP);
+        }
+        signals.stopAsByKey();
         supervisor.send(.CONT);
     }
 
@@ -168,7 +178,10 @@ pub const Supervisor = struct {
         if (supervisor.end_at) |at| if (time >= at) {
             supervisor.end_at = null;
             supervisor.timed_out = true;
-            supervisor.forward(.{ .number = .TERM, .code = 0 });
+            // Whatever is ignored, and whether it is stopped or not.
+            supervisor.send(.TERM);
+            supervisor.send(.CONT);
+            supervisor.enforce(.TERM);
         };
         if (supervisor.kill_at) |at| if (time >= at) {
             supervisor.kill_at = never;
@@ -227,6 +240,11 @@ const Terminal = struct {
     }
 
     fn restore(terminal: *const Terminal) void {
+        var foreground: i32 = 0;
+        if (linux.errno(linux.tcgetpgrp(terminal.fd, &foreground)) != .SUCCESS) return;
+        // Somebody else may be using it by now.
+        const is_ours = foreground == linux.getpgid(0);
+        if (!is_ours and linux.errno(linux.kill(-foreground, @enumFromInt(0))) != .SRCH) return;
         _ = linux.tcsetattr(terminal.fd, .DRAIN, &terminal.settings);
     }
 };

@@ -17,9 +17,11 @@ const ENDED = 5;
 
 const EINTR = errnoNumber("EINTR");
 const EINVAL = errnoNumber("EINVAL");
-const MFD_CLOEXEC = { value: 1, name: "MFD_CLOEXEC" };
+const MFD_SEALING = { value: 3, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING" };
 /** Since Linux 6.3, where vm.memfd_noexec may be 1: then it has to be said. */
-const MFD_EXEC = { value: 0x11, name: "MFD_CLOEXEC|MFD_EXEC" };
+const MFD_EXEC = { value: 0x13, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING|MFD_EXEC" };
+const F_ADD_SEALS = { value: 1033, name: "F_ADD_SEALS" };
+const ALL_SEALS = { value: 0xf, name: "F_SEAL_SEAL|F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_WRITE" };
 
 let launcher: number | undefined;
 
@@ -41,12 +43,14 @@ function intoMemory(image: Uint8Array): number {
     option: "init",
   });
   let made = shim.execute([create(MFD_EXEC)]);
-  if ("step" in made && made.errno === EINVAL) made = shim.execute([create(MFD_CLOEXEC)]);
+  if ("step" in made && made.errno === EINVAL) made = shim.execute([create(MFD_SEALING)]);
   if ("step" in made) throw stepError(made.step, made.errno);
   const fd = made.results[0]!;
   const bytes = { bytes: image, name: "<launcher>" };
   const write: Step = { call: "write", args: [fd, bytes, image.length], what: "put init into memory", option: "init" };
-  const written = shim.execute([write]);
+  // Children to come are executed from it, too: none that has been may write to it by way of /proc/1/exe.
+  const seal: Step = { call: "fcntl", args: [fd, F_ADD_SEALS, ALL_SEALS], what: "seal init", option: "init" };
+  const written = shim.execute([write, seal]);
   if (!("step" in written)) return fd;
   shim.close(fd);
   throw stepError(written.step, written.errno);
@@ -71,7 +75,8 @@ export class InitReport {
   ending(own: Ending): Ending {
     const [stage, signal, code] = this.#read();
     this.close();
-    if (stage !== ENDED) return own;
+    // Root of a user namespace inside may trace init, and have it say anything.
+    if (stage !== ENDED || signal >>> 0 > 64 || code >>> 0 > 255) return own;
     return signal === 0 ? { code } : { signal };
   }
 

@@ -16,7 +16,7 @@ export const cli: Measure = {
   name: "cli",
   async measure(): Promise<readonly Row[]> {
     const measure = "command line -p -t /bin/true";
-    const goal = atMost(1.5);
+    const goal = atMost(1.25);
     const empty = denoRun("empty module", "fixtures/empty.ts");
     const nsrun = denoRun("the command line", PATH, ["-p", "-t", "/bin/true"]);
     const note = await exists(PATH) ? await obstacle(nsrun) : "there is no src/cli/main.ts yet";

@@ -25,7 +25,7 @@ export interface Goal {
 /** One line of the table. Figures that could not be had are undefined, and then `note` says why. */
 export interface Row {
   readonly measure: string;
-  readonly unit: "ms" | "MB" | "fds";
+  readonly unit: "ms" | "MB" | "kB" | "fds";
   readonly ours: number | undefined;
   readonly peer: string;
   readonly theirs: number | undefined;

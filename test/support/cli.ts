@@ -42,14 +42,16 @@ export interface RunOptions {
   readonly stdin?: Uint8Array;
   /** @default {["--allow-ffi"]} */
   readonly permissions?: readonly string[];
+  /** Words before its own, of a program that becomes it. @default {none} */
+  readonly before?: readonly string[];
 }
 
 /** The command line of nsrun: its first word is setpriv(1) or Deno. */
 export function nsrunArgv(
   args: readonly string[],
-  { user = "root", permissions = ["--allow-ffi"] }: RunOptions = {},
+  { user = "root", permissions = ["--allow-ffi"], before = [] }: RunOptions = {},
 ): string[] {
-  const deno = [denoPath(), "run", "--no-prompt", ...permissions, MAIN, ...args];
+  const deno = [...before, denoPath(), "run", "--no-prompt", ...permissions, MAIN, ...args];
   if (user === "root") return deno;
   return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...deno];
 }
