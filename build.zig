@@ -35,7 +35,9 @@ pub fn build(b: *std.Build) void {
             b.graph.zig_exe,     "build-exe",
             "-OReleaseSmall",    "-fstrip",
             "-fno-PIE",          "-fno-unwind-tables",
-            "-fno-stack-protector", "-target",
+            "-fno-stack-protector", "-z",
+            // There is nothing that is written before it runs, so one mapping less.
+            "norelro",              "-target",
         });
         compile_launcher.addArg(b.fmt("{t}-linux-none", .{architecture}));
         compile_launcher.addPrefixedFileArg("-Mroot=", b.path("shim/launch.zig"));
