@@ -56,7 +56,7 @@ fn samplePlan() SamplePlan {
 
 /// Changes some of it, most often where it matters: small numbers and extreme ones, in place of whole fields.
 fn damage(random: Random, bytes: []u8) void {
-    const extremes = [_]u64{ 0, 1, 2, 7, 8, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, std.math.maxInt(u64), 1 << 63 };
+    const extremes = [_]u64{ 0, 1, 2, 3, 4, 6, data_size, @sizeOf(SamplePlan), bundle_size, 0x7fff_ffff, 0xffff_ffff, std.math.maxInt(u64) };
     for (0..random.intRangeAtMost(usize, 1, 6)) |_| {
         const width: usize = @as(usize, 1) << random.int(u2);
         if (width > bytes.len) return;
