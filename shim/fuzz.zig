@@ -195,7 +195,7 @@ fn runBundle(random: Random, sample: *const [bundle_size]u8) bool {
     }
     isWithin(&bytes, bundle.string(random.int(u32)));
     if (bundle.flags.init_only) return true;
-    var memory: [1024]usize = undefined;
+    var memory: [2 * bundle_size + 16]usize = undefined; // Command and environment may be all of it, each NUL a string.
     const given = [_]?[*:0]const u8{"given"};
     const inherited = [_]?[*:0]const u8{ "A=0", "PATH=/bin" };
     const size = Program.size(bundle, &given, &inherited);
