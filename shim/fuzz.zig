@@ -56,7 +56,7 @@ fn samplePlan() SamplePlan {
 
 /// Changes some of it, most often where it matters: small numbers and extreme ones, in place of whole fields.
 fn damage(random: Random, bytes: []u8) void {
-    const extremes = [_]u64{ 0, 1, 2, 7, 8, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, std.math.maxInt(u64), 1 << 63 };
+    const extremes = [_]u64{ 0, 1, 2, 3, 4, 6, data_size, @sizeOf(SamplePlan), bundle_size, 0x7fff_ffff, 0xffff_ffff, std.math.maxInt(u64) };
     for (0..random.intRangeAtMost(usize, 1, 6)) |_| {
         const width: usize = @as(usize, 1) << random.int(u2);
         if (width > bytes.len) return;
@@ -196,7 +196,7 @@ fn runBundle(random: Random, sample: *const [bundle_size]u8) bool {
     }
     isWithin(&bytes, bundle.string(random.int(u32)));
     if (bundle.flags.init_only) return true;
-    var memory: [1024]usize = undefined;
+    var memory: [2 * bundle_size + 16]usize = undefined; // Command and environment may be all of it, each NUL a string.
     const given = [_]?[*:0]const u8{"given"};
     const inherited = [_]?[*:0]const u8{ "A=0", "PATH=/bin" };
     const size = Program.size(bundle, &given, &inherited);
