@@ -38,7 +38,7 @@ const F_EMPTY: Named = { value: 4, name: "MOVE_MOUNT_F_EMPTY_PATH" };
 const T_EMPTY: Named = { value: 0x40, name: "MOVE_MOUNT_T_EMPTY_PATH" };
 const BOTH_EMPTY: Named = { value: 0x44, name: "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH" };
 const CLONE_ONE: Named = { value: 0o2000001, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC" };
-const CLONE_ALL: Named = { value: 0o2000001 | 0x8000, name: "AT_RECURSIVE|OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC" };
+const CLONE_ALL: Named = { value: 0o2000001 | 0x8000, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE" };
 const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
 const EMPTY_PATH_ALL: Named = { value: 0x9000, name: "AT_EMPTY_PATH|AT_RECURSIVE" };
 const MNT_DETACHED: Named = { value: MNT_DETACH, name: "MNT_DETACH" };
@@ -62,7 +62,7 @@ const NO_LINKS = how(
   "RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS|RESOLVE_IN_ROOT",
 );
 /** Opens a file that was just made. */
-const TO_WRITE = how(0o2001001, "O_WRONLY|O_CLOEXEC|O_TRUNC", 4, "RESOLVE_NO_SYMLINKS");
+const TO_WRITE = how(0o2001001, "O_WRONLY|O_TRUNC|O_CLOEXEC", 4, "RESOLVE_NO_SYMLINKS");
 
 const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"] as const;
 const DEVICE_LINKS = [
@@ -228,10 +228,7 @@ class ViewPlan {
     return this.#step("openat2", [this.#root, path, IN_ROOT, HOW_SIZE], what, details);
   }
 
-  /**
-   * The folder that something is to be made in, made if need be. Where there is a symbolic link on the way there is
-   * none: nothing is made then, and what is there is used.
-   */
+  /** The folder that something is to be made in, made if need be. */
   #parentOf(path: string, what: string): Descriptor {
     const parent = parentOf(path);
     if (parent === "/") return this.#root;
@@ -243,7 +240,7 @@ class ViewPlan {
       if (folder.length > cover.length) this.#makeFolder(folder, what);
       if (end < 0) break;
     }
-    if (this.#parent !== undefined) this.#close(this.#parent.fd, what, { tolerate: [["EBADF", 0]] });
+    if (this.#parent !== undefined) this.#close(this.#parent.fd, what);
     const fd = this.#openToMake(parent, what);
     this.#parent = { path: parent, fd };
     return fd;
@@ -252,26 +249,25 @@ class ViewPlan {
   #makeFolder(folder: string, what: string): void {
     const above = parentOf(folder);
     const fd = above === "/" ? this.#root : this.#openToMake(above, what);
-    this.#step("mkdirat", [fd, nameOf(folder), mode(0o755)], what, { tolerate: [["EEXIST", 0], ["EBADF", 0]] });
-    if (fd !== this.#root) this.#close(fd, what, { tolerate: [["EBADF", 0]] });
+    this.#step("mkdirat", [fd, nameOf(folder), mode(0o755)], what, { tolerate: [["EEXIST", 0]] });
+    if (fd !== this.#root) this.#close(fd, what);
   }
 
   #openToMake(path: string, what: string): Descriptor {
-    const tolerate = [["ELOOP", 0]] as const; // What uses it is told EBADF then.
-    return this.#step("openat2", [this.#root, path, NO_LINKS, HOW_SIZE], what, { tolerate });
+    return this.#step("openat2", [this.#root, path, NO_LINKS, HOW_SIZE], what);
   }
 
   /** What was found below a path is covered by something else now. */
   #uncache(target: string): void {
     if (this.#parent === undefined || !`${this.#parent.path}/`.startsWith(`${target}/`)) return;
-    this.#close(this.#parent.fd, `cover "${target}"`, { tolerate: [["EBADF", 0]] });
+    this.#close(this.#parent.fd, `cover "${target}"`);
     this.#parent = undefined;
   }
 
   #makeTargetFolder(target: string, what: string): void {
     if (!this.#covers.of(target).makes || this.#covers.of(target).path === target) return;
     const parent = this.#parentOf(target, what);
-    this.#step("mkdirat", [parent, nameOf(target), mode(0o755)], what, { tolerate: [["EEXIST", 0], ["EBADF", 0]] });
+    this.#step("mkdirat", [parent, nameOf(target), mode(0o755)], what, { tolerate: [["EEXIST", 0]] });
   }
 
   /** Makes a folder where that can be, and makes it the current one. */
@@ -330,10 +326,10 @@ class ViewPlan {
 
   /** Makes a folder or a file, as the source is one or the other: what is no folder has no ".". */
   #makeLike(source: Descriptor, parent: Descriptor, name: string, what: string): void {
-    const there = [["EEXIST", 0], ["EBADF", 0]] as const;
+    const there = [["EEXIST", 0]] as const;
     this.#step("faccessat", [source, ".", F_OK], what, { tolerate: [["ENOTDIR", 1], ["EACCES", 0]] });
-    this.#step("mkdirat", [parent, name, mode(0o755)], what, { tolerate: [["EEXIST", 1], ["EBADF", 1]], skip: 1 });
-    this.#step("mknodat", [parent, name, fileMode(0o644), 0], what, { tolerate: there });
+    this.#step("mkdirat", [parent, name, mode(0o755)], what, { tolerate: [["EEXIST", 1]], skip: 1 });
+    this.#step("mknodat", [parent, name, fileMode(0o644)], what, { tolerate: there });
   }
 
   #dev(target: string): void {
@@ -345,7 +341,7 @@ class ViewPlan {
     for (const name of DEVICES) {
       const device = `bind "/dev/${name}"`;
       const tree = this.#step("open_tree", [AT_FDCWD, `/dev/${name}`, CLONE_ONE], device);
-      this.#step("mknodat", [dev, name, fileMode(0o666), 0], device);
+      this.#step("mknodat", [dev, name, fileMode(0o666)], device);
       this.#step("move_mount", [tree, "", dev, name, F_EMPTY], device);
       this.#close(tree, device);
     }
@@ -401,7 +397,8 @@ class ViewPlan {
     if (cover.path === target) return;
     if (!cover.makes) return this.#close(this.#open(target, `find the folder "${target}"`), what);
     const parent = this.#parentOf(target, what);
-    this.#step("mkdirat", [parent, nameOf(target), mode(permissions)], what, { tolerate: [["EEXIST", 0]] });
+    const tolerate = [["EEXIST", 0]] as const;
+    this.#step("mkdirat", [parent, nameOf(target), mode(permissions)], what, { tolerate });
   }
 
   #file({ target, content, mode: permissions }: Extract<MountSettings, { type: "file" }>): void {
@@ -410,7 +407,7 @@ class ViewPlan {
     const isNew = cover.makes && cover.path !== target;
     const folder = isNew ? this.#parentOf(target, what) : this.#stage;
     const name = isNew ? nameOf(target) : this.#prop();
-    this.#step("mknodat", [folder, name, fileMode(0o600), 0], what, { tolerate: isNew ? [["EEXIST", 0]] : [] });
+    this.#step("mknodat", [folder, name, fileMode(0o600)], what, { tolerate: isNew ? [["EEXIST", 0]] : [] });
     const file = this.#step("openat2", [folder, name, TO_WRITE, HOW_SIZE], what);
     if (content.length > 0) {
       const size = content.length; // A write could be cut short, where the file system is full.
@@ -442,7 +439,7 @@ class ViewPlan {
     const what = `hide "${target}"`;
     if (!this.#hasHidden) {
       this.#step("mkdirat", [this.#stage, "folder", mode(0o555)], what);
-      this.#step("mknodat", [this.#stage, "file", fileMode(0o444), 0], what);
+      this.#step("mknodat", [this.#stage, "file", fileMode(0o444)], what);
       this.#hasHidden = true;
     }
     this.#unless(["ENOENT", "ENOTDIR"], () => {
