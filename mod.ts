@@ -25,6 +25,24 @@ export type { CodeWorker, CodeWorkerOptions } from "./src/code/worker.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
+export type {
+  BindMount,
+  DevMount,
+  DirMount,
+  FileMount,
+  HideMount,
+  MountFlags,
+  MountOptions,
+  MqueueMount,
+  OverlayLayers,
+  OverlayMount,
+  OverlayRoot,
+  ProcMount,
+  RemountMount,
+  SymlinkMount,
+  SysfsMount,
+  TmpfsMount,
+} from "./src/options_mounts.ts";
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export { Command, type CommandOptions } from "./src/process/command.ts";

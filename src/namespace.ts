@@ -15,6 +15,7 @@ import type { Explanation } from "./plan/explain.ts";
 import { Command, type CommandOptions, type Trace } from "./process/command.ts";
 import { explain, type ExplainOptions } from "./process/explain.ts";
 import { setup } from "./process/setup.ts";
+import { sandboxOptions } from "./sandbox.ts";
 
 const utf8 = new TextEncoder();
 
@@ -53,6 +54,40 @@ export class Namespace {
   constructor(options: NamespaceOptions = {}) {
     this.#settings = validate(options);
     this.#options = options;
+  }
+
+  /**
+   * A namespace for what is not to be trusted with this system: programs can be run, and see nothing else of it.
+   *
+   * - `root: "empty"`, read-only, with `mounts` in this order: /usr, /bin, /sbin, /lib, /lib32, /lib64, /libx32 where they
+   *   are there, and of /etc what programs look up (alternatives, ca-certificates, hosts, ld.so.cache, localtime,
+   *   nsswitch.conf, os-release, pki/tls/certs, protocols, resolv.conf, services, ssl/certs), all read-only, without
+   *   set-user-ID bits and devices; /etc/passwd and /etc/group with a user `sandbox`; an empty home folder,
+   *   /home/sandbox; a small /dev; then yours
+   * - `privateTmp`, `privatePid` with its /proc, `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
+   * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability
+   *
+   * The command's environment is the caller's, so tell it its `HOME`. It is not a boundary against the kernel's own bugs.
+   *
+   * @param options Those that are given take the place of the preset's; `mounts` come after its own. With another `root`
+   * the preset mounts nothing but /tmp and /proc.
+   * @returns The namespace.
+   * @throws {TypeError} When an option is unknown, has the wrong type, or contradicts another.
+   * @throws {RangeError} When an option has a value that cannot be.
+   *
+   * @example A command that sees its own folder, and cannot change it
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const ns = Namespace.sandbox({ mounts: [{ type: "bind", source: Deno.cwd(), target: "/work", readonly: true }] });
+   * const script = "touch /work/x 2>/dev/null || echo read-only; echo $HOME; id -u; ls -A ~";
+   * const { stdout } = await ns.command("sh", { args: ["-c", script], env: { HOME: "/home/sandbox" } }).output();
+   * assertEquals(new TextDecoder().decode(stdout), "read-only\n/home/sandbox\n1000\n");
+   * ```
+   */
+  static sandbox(options: NamespaceOptions = {}): Namespace {
+    return new Namespace(sandboxOptions(options));
   }
 
   /**

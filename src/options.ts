@@ -5,7 +5,23 @@
  * @module
  */
 
-import { nearest } from "./nearest.ts";
+import {
+  amount,
+  checkNames,
+  id,
+  ID_MAX,
+  integer,
+  object,
+  octal,
+  oneOf,
+  optionalBoolean,
+  shown,
+  text,
+  wrongType,
+} from "./checks.ts";
+import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } from "./options_mounts.ts";
+
+export { checkNames, id, integer, text };
 
 /** How the tmpfs of {@linkcode NamespaceOptions.privateTmp} is made. */
 export interface TmpOptions {
@@ -130,6 +146,22 @@ export interface NamespaceOptions {
   /** A time namespace; an object sets its clocks. Since Linux 5.6. @default {false} */
   privateTime?: boolean | TimeOffsets | undefined;
   /**
+   * What is at `/` inside: `"host"`, what is there outside; `"empty"`, a tmpfs with nothing in it but what
+   * {@linkcode mounts} puts there; the path of a folder; or an overlay. By pivot_root(2): nothing of the old root is left
+   * inside. {@linkcode privateTmp} and the /proc of {@linkcode privatePid} are mounted in it, before {@linkcode mounts}. Any
+   * other than `"host"` implies {@linkcode privateMount}, and takes Linux 5.12.
+   *
+   * @default {"host"}
+   */
+  root?: string | OverlayRoot | undefined;
+  /**
+   * What is mounted inside, in this order. What is named as a source is looked up outside, whatever is mounted over it;
+   * targets are inside, and no symbolic link leads out of there. Folders on the way to a target, and the target, are made
+   * where they are in something new (an `"empty"` root, a tmpfs, an overlay with an upper layer), and never in a folder of
+   * the outside. Implies {@linkcode privateMount}; takes Linux 5.12. @default {[]}
+   */
+  mounts?: MountOptions[] | undefined;
+  /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
    * always do. Either way the command dies when this process does.
@@ -177,6 +209,8 @@ export interface Settings {
   readonly hostname: string | undefined;
   readonly domainname: string | undefined;
   readonly time: TimeSettings | undefined;
+  /** What is seen of the file system; undefined where that is the outside's as it is. */
+  readonly view: ViewSettings | undefined;
   /** Whether PID 1 is the launcher, and what it does when the command has ended. */
   readonly init: "kill" | "wait" | undefined;
   readonly termChild: boolean;
@@ -199,12 +233,12 @@ const OPTION_NAMES = [
   "privateSysvsem",
   "privateCgroup",
   "privateTime",
+  "root",
+  "mounts",
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
 
-/** The user and group ids that there are; 2^32 - 1 means "no id" to the kernel. */
-const ID_MAX = 0xffff_fffe;
 /** __NEW_UTS_LEN of linux/utsname.h. */
 const UTS_NAME_MAX = 64;
 /** More lines make no sense to the kernel: UID_GID_MAP_MAX_EXTENTS, since Linux 4.15. */
@@ -261,7 +295,14 @@ export function validate(options: NamespaceOptions = {}): Settings {
   const user = userSettings(options.privateUser);
   if (user !== undefined) namespaces.set("user", "privateUser");
   const proc = pid && !noProc;
-  want("mount", "privateMount", { privateTmp: tmp !== undefined, privatePid: proc });
+  const view = viewSettings(options.root, options.mounts);
+  const hasRoot = view !== undefined && options.root !== undefined && options.root !== "host";
+  want("mount", "privateMount", {
+    privateTmp: tmp !== undefined,
+    privatePid: proc,
+    root: hasRoot,
+    mounts: view !== undefined,
+  });
   want("pid", "privatePid", { init });
   want("net", "privateNet", {});
   want("ipc", "privateIpc", { privateSysvsem: flag("privateSysvsem") ?? false });
@@ -278,6 +319,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     hostname,
     domainname,
     time,
+    view,
     init: init ? onMainExit : undefined,
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
@@ -382,69 +424,6 @@ function clockOffset(value: unknown, name: string): { seconds: number; nanosecon
   return nanoseconds === 1e9 ? { seconds: seconds + 1, nanoseconds: 0 } : { seconds, nanoseconds };
 }
 
-// ── One check each ──────────────────────────────────────────────────────────────────────────────────────
-
-/**
- * Refuses names that are not among the known ones, with the nearest of those.
- *
- * @param prefix What comes before the name in the message, such as `"privateTmp."`.
- * @throws {TypeError} When `given` is no object or a name in it is not known.
- */
-export function checkNames(given: object, known: readonly string[], prefix: string): void {
-  if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    throw new TypeError(`Options must be an object: got ${shown(given)}`);
-  }
-  for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
-    const guess = nearest(name, known);
-    const hint = guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${prefix}${guess}"?`;
-    throw new TypeError(`Unknown option "${prefix}${name}": ${hint}`);
-  }
-}
-
-/**
- * Refuses strings that the kernel would cut short at a NUL.
- *
- * @throws {TypeError} When `value` is no string or has a NUL in it.
- */
-export function text(value: unknown, name: string): string {
-  if (typeof value !== "string") throw wrongType(name, "a string", value);
-  if (value.includes("\0")) {
-    throw new TypeError(`Option "${name}" must not contain a NUL character: got ${shown(value)}`);
-  }
-  return value;
-}
-
-/**
- * Refuses what is no user or group id.
- *
- * @throws {TypeError} When `value` is no number.
- * @throws {RangeError} When it is no integer from 0 to 2^32 - 2.
- */
-export function id(value: unknown, name: string): number {
-  return integer(value, name, 0, ID_MAX, "an id");
-}
-
-/**
- * Refuses what is no integer in a range.
- *
- * @param what What the number is, in the message.
- * @throws {TypeError} When `value` is no number.
- * @throws {RangeError} When it is no integer from `least` to `most`.
- */
-export function integer(value: unknown, name: string, least: number, most: number, what: string): number {
-  if (typeof value !== "number") throw wrongType(name, `a number (${what})`, value);
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new RangeError(`Option "${name}" must be an integer from ${least} to ${most} (${what}): got ${value}`);
-  }
-  return value;
-}
-
-function optionalBoolean(value: unknown, name: string): boolean | undefined {
-  if (value === undefined || typeof value === "boolean") return value;
-  throw wrongType(name, "true or false", value);
-}
-
 /** hostname(7): letters, digits, hyphens and dots; labels do not begin or end with a hyphen. */
 function optionalUtsName(value: unknown, name: string): string | undefined {
   if (value === undefined) return undefined;
@@ -460,47 +439,4 @@ function optionalUtsName(value: unknown, name: string): string | undefined {
     );
   }
   return given;
-}
-
-function octal(value: unknown, name: string): string {
-  if (typeof value === "string" && /^0?[0-7]{1,4}$/.test(value)) return value;
-  if (typeof value === "string") {
-    throw new RangeError(`Option "${name}" must be one to four octal digits such as "1777": got ${shown(value)}`);
-  }
-  return integer(value, name, 0, 0o7777, "permissions, such as 0o1777").toString(8);
-}
-
-function amount(value: unknown, name: string, pattern: RegExp, example: string): string {
-  if (typeof value === "number") return String(integer(value, name, 1, Number.MAX_SAFE_INTEGER, "an amount"));
-  if (typeof value !== "string") throw wrongType(name, `a number or a string such as ${example}`, value);
-  if (!pattern.test(value)) {
-    throw new RangeError(
-      `Option "${name}" must be a positive number or a string such as ${example}: got ${shown(value)}`,
-    );
-  }
-  return value;
-}
-
-function oneOf<T extends string>(value: unknown, name: string, known: readonly T[]): T {
-  const found = known.find((one) => one === value);
-  if (found !== undefined) return found;
-  throw new TypeError(
-    `Option "${name}" must be one of ${known.map((one) => `"${one}"`).join(", ")}: got ${shown(value)}`,
-  );
-}
-
-// deno-lint-ignore no-explicit-any -- what is inside is checked name by name.
-function object(value: unknown, name: string, expected: string): any {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  throw wrongType(name, expected, value);
-}
-
-function wrongType(name: string, expected: string, value: unknown): TypeError {
-  return new TypeError(`Option "${name}" must be ${expected}: got ${shown(value)}`);
-}
-
-function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (Array.isArray(value)) return "an array";
-  return typeof value === "object" && value !== null ? "an object" : String(value);
 }

@@ -8,7 +8,9 @@ import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";
 import { nearest } from "../nearest.ts";
 import type { NamespaceOptions } from "../options.ts";
 import type { CommandOptions } from "../command_options.ts";
+import { isMountOption, MOUNT_OPTIONS, mountValue, type MountWord, rootValue } from "./mounts.ts";
 import { UsageError } from "./words.ts";
+import { sandboxOptions } from "../sandbox.ts";
 import { descriptor, duration, environment, number, onMainExit, timeValue, tmpValue, userValue } from "./values.ts";
 
 /** Options that are there or not. `term-child` alone can be negated. */
@@ -22,6 +24,7 @@ const FLAGS = [
   "private-uts",
   "private-sysvsem",
   "private-cgroup",
+  "sandbox",
   "term-child",
   "clear-env",
   "debug",
@@ -36,6 +39,7 @@ const VALUED = [
   "status-fd",
   "hostname",
   "domainname",
+  "root",
   "term-grace-ms",
   "cwd",
   "uid",
@@ -97,7 +101,7 @@ const parse: (args: readonly string[], options: {
 }) => Flags = parseArgs;
 
 const WITHOUT_VALUE: ReadonlySet<string> = new Set([...FLAGS, "no-term-child"]);
-const WITH_VALUE: ReadonlySet<string> = new Set([...VALUED, ...REPEATED]);
+const WITH_VALUE: ReadonlySet<string> = new Set([...VALUED, ...REPEATED, ...MOUNT_OPTIONS]);
 const WITH_OPTIONAL_VALUE: ReadonlySet<string> = new Set(OPTIONAL);
 
 /** What a command line asks for. */
@@ -129,7 +133,7 @@ export interface Invocation {
  * @throws {UsageError} When they make no sense.
  */
 export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE): Invocation {
-  const { options, command: [command, ...args] } = cut(argv, own);
+  const { options, mounts, command: [command, ...args] } = cut(argv, own);
   const flags = parse(options, {
     boolean: [...FLAGS, ...own.flags],
     string: [...VALUED, ...REPEATED, ...OPTIONAL, ...own.valued],
@@ -144,7 +148,7 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
     help,
     version,
     debug,
-    namespace: namespace(flags),
+    namespace: namespace(flags, mounts),
     command,
     commandOptions: commandOptions(flags, args),
     timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
@@ -158,8 +162,9 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
  * that is not ambiguous: left to itself it takes `true` in `--private-pid true` and `ps` in `--private-tmp ps` for
  * the option's value, reads `-eA=B` as `-e B`, and drops a `--` among the arguments of the command.
  */
-function cut(argv: readonly string[], own: OwnOptions): { options: readonly string[]; command: readonly string[] } {
+function cut(argv: readonly string[], own: OwnOptions): Cut {
   const options: string[] = [];
+  const mounts: MountWord[] = [];
   let at = 0;
   while (at < argv.length) {
     const word = argv[at]!;
@@ -168,11 +173,24 @@ function cut(argv: readonly string[], own: OwnOptions): { options: readonly stri
     if (word === "--") break;
     for (const option of word.startsWith("--") ? [word] : spellOut(word, own)) {
       const name = option.slice(2);
+      const [, mount, joined] = /^--([a-z-]+)(?:=(.*))?$/s.exec(option) ?? [];
+      if (mount !== undefined && isMountOption(mount)) {
+        mounts.push([mount, joined ?? following(argv[at++], option)]);
+        continue;
+      }
       const valueFollows = WITH_VALUE.has(name) || own.valued.includes(name);
       options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
     }
   }
-  return { options, command: argv.slice(at) };
+  return { options, mounts, command: argv.slice(at) };
+}
+
+/** A command line that was cut. */
+interface Cut {
+  readonly options: readonly string[];
+  /** Options of mounts, in their order among each other, which parseArgs would lose. */
+  readonly mounts: readonly MountWord[];
+  readonly command: readonly string[];
 }
 
 /** `-pthe` as long options; what follows a letter that can have a value is its value. */
@@ -217,10 +235,10 @@ function refuseUnknown(word: string): never {
 }
 
 /** A flag that is not given is `undefined` and not `false`, which would contradict options that imply it. */
-function namespace(flags: Flags): NamespaceOptions {
+function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions {
   const { "private-tmp": tmp, "private-time": time, "term-grace-ms": grace } = flags;
   const given = (name: typeof FLAGS[number]): true | undefined => flags[name] || undefined;
-  return {
+  const options: NamespaceOptions = {
     privateMount: given("private-mount"),
     privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
     privatePid: given("private-pid"),
@@ -238,7 +256,10 @@ function namespace(flags: Flags): NamespaceOptions {
     privateTime: time === undefined ? undefined : timeValue(time),
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
+    root: flags.root === undefined ? undefined : rootValue(flags.root),
+    mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };
+  return flags.sandbox ? sandboxOptions(options) : options;
 }
 
 function ownValues(flags: Flags, { flags: names, valued }: OwnOptions): Invocation["own"] {

@@ -50,6 +50,28 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               Can be given again. Implies --private-user, needs --gid-map
       --gid-map IN:OUT[:N]    The same for group ids
 
+# File system
+      --sandbox               Programs of this system, read-only, and nothing else of it: an empty /tmp, /dev, /proc and
+                              home, no network, no other process, no capability. Any option takes the place of its own
+      --root WHAT             What is at / inside: host (default), empty, a folder, or overlay:lower=DIR,upper=DIR|tmpfs
+  These are done in the order given, inside. Folders on the way are made in what is new there, never outside. A backslash
+  stands before a colon or comma that is part of a path.
+      --bind SRC[:DST[:PARTS]]  A file or folder of the outside. PARTS: ro, nosuid, nodev, noexec, no-recursive,
+                              if-missing=error|skip|create
+      --ro-bind SRC[:DST[:PARTS]]  The same, read-only
+      --tmpfs DST[:PARTS]     A file system in memory. PARTS: size=16m, mode=755, nr-inodes=10k
+      --proc DST[:PARTS]      The processes. PARTS: ro, hidepid=invisible, subset=pid
+      --dev DST               A small /dev
+      --mqueue DST            POSIX message queues
+      --sysfs DST[:rw]        The kernel's devices, read-only
+      --overlay DST:PARTS     Folders over each other. PARTS: lower=DIR (the uppermost first, can be given again),
+                              upper=DIR|tmpfs, work=DIR
+      --symlink TO:DST        A symbolic link
+      --dir DST[:mode=755]    A folder
+      --file DST:TEXT         A file with this text
+      --remount DST:PARTS     Other flags for a mount: ro, rw, nosuid, suid, nodev, dev, noexec, exec, no-recursive
+      --hide DST              Nothing to be seen there
+
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
@@ -103,6 +125,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   What the first of them does, and what it would do for user 1000:
     nsrun explain --private-pid ps ax
     nsrun explain --as uid:1000 --private-pid ps ax
+  A build that can change nothing but its own folder:
+    nsrun --sandbox --bind "$PWD:/work" --cwd /work make
   A machine that says it has been up for a year:
     nsrun --private-time=boottime=31536000 uptime`;
 

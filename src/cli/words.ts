@@ -30,5 +30,8 @@ export function spelled(name: string): string {
   if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
   const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
   if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
+  const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);
+  if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${mount[2]})`}`;
+  if (name === "mounts") return name;
   return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }

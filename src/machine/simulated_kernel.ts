@@ -92,6 +92,7 @@ const KINDS: readonly (readonly [string, number])[] = [
   ["time", CLONE_NEWTIME],
 ];
 
+const AT_FDCWD = -100;
 const O_CLOEXEC = 0o2000000;
 const CLOSE_RANGE_CLOEXEC = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -172,6 +173,10 @@ function makeNamespace(kind: string, copied?: SimulatedNamespace): SimulatedName
 export interface Files {
   /** Whether a path can be executed. @default {all can} */
   readonly isExecutable?: ((path: string) => boolean) | undefined;
+  /** Whether a path leads to a file that is no folder. @default {none does} */
+  readonly isFile?: ((path: string) => boolean) | undefined;
+  /** Whether there is something to be mounted, or to mount on. @default {there is} */
+  readonly isThere?: ((path: string) => boolean) | undefined;
   /** Whether a folder is there, inside. @default {all are} */
   readonly isFolder?: ((path: string) => boolean) | undefined;
 }
@@ -208,6 +213,7 @@ export function answer(
       if (from === undefined) return no("EBADF");
       return b === F_DUPFD_CLOEXEC ? process.open(from.description, true, c as number) : no("EINVAL");
     }
+    case "fallocate":
     case "fchmod":
     case "ioctl":
       if (!process.fds.has(a as number)) return no("EBADF");
@@ -273,9 +279,33 @@ export function answer(
       process.execute(path);
       return 0;
     }
+    case "open_tree":
+    case "openat2":
+    case "fsmount":
+    case "fsopen":
+      return openMount(process, call, args, files);
+    case "faccessat": {
+      const path = process.fds.get(a as number)?.description.path;
+      if (path === undefined) return no("EBADF");
+      return files.isFile?.(path) === true ? no("ENOTDIR") : 0;
+    }
+    case "mkdirat":
+    case "mknodat":
+    case "mount_setattr":
+    case "fsconfig":
+      return hasFolder(process, a as number) ? 0 : no("EBADF");
+    case "symlinkat":
+      return hasFolder(process, b as number) ? 0 : no("EBADF");
+    case "move_mount":
+      return hasFolder(process, a as number) && hasFolder(process, c as number) ? 0 : no("EBADF");
+    case "chroot":
+    case "pivot_root":
+    case "umount2":
     case "setgroups":
     case "rt_sigprocmask":
       return 0;
+    case "umask":
+      return 0o22;
     default:
       return no("ENOSYS");
   }
@@ -308,6 +338,25 @@ function open(process: SimulatedProcess, folder: number, path: string, flags: nu
     ofProcess: base?.ofProcess ?? (/^\/proc\/\d+$/.test(path) ? process.making : undefined),
   };
   return process.open(description, (flags & O_CLOEXEC) !== 0);
+}
+
+/** Whether paths can begin at a descriptor. */
+function hasFolder(process: SimulatedProcess, fd: number): boolean {
+  return fd === AT_FDCWD || process.fds.has(fd);
+}
+
+/** Descriptors of mounts, and of what is in them, keep the path that they were opened by. */
+function openMount(
+  process: SimulatedProcess,
+  call: SyscallName,
+  [a, b]: readonly Decoded[],
+  { isThere }: Files,
+): number {
+  if (call === "fsopen") return process.open({ path: a as string }, true);
+  if (!hasFolder(process, a as number)) return no("EBADF");
+  const base = process.fds.get(a as number)?.description.path;
+  if (call !== "fsmount" && isThere?.(b as string) === false) return no("ENOENT");
+  return process.open({ path: call === "fsmount" ? base! : b as string }, true);
 }
 
 function write(process: SimulatedProcess, fd: number, bytes: Uint8Array): number {

@@ -32,6 +32,7 @@ import { loopbackUp } from "./net.ts";
 import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Extra, keepOpen, type Stdio } from "./stdio.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { enterTime } from "./time.ts";
+import { furnishView, type Furniture } from "./view.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
 import { setNames } from "./uts.ts";
 
@@ -102,15 +103,18 @@ function worldOf(settings: Settings, caller: Caller): World {
 }
 
 /** What is done inside, once the namespaces are there, whoever does it. */
-export function furnish(settings: Settings): readonly Step[] {
+export function furnish(settings: Settings, hasUser: boolean): readonly Step[] {
   const { namespaces } = settings;
   const steps: Step[] = [];
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
   if (settings.time !== undefined) steps.push(...enterTime(settings.time));
   steps.push(...setNames(settings));
   if (namespaces.has("net")) steps.push(...loopbackUp());
-  if (settings.tmp !== undefined) steps.push(mountTmp(settings.tmp));
-  if (settings.proc) steps.push(mountProc());
+  const furniture: Furniture[] = [];
+  if (settings.tmp !== undefined) furniture.push({ target: "/tmp", mount: mountTmp(settings.tmp) });
+  if (settings.proc) furniture.push({ target: "/proc", mount: mountProc() });
+  if (settings.view === undefined) steps.push(...furniture.map(({ mount }) => mount));
+  else steps.push(...furnishView(settings.view, furniture, hasUser));
   return steps;
 }
 
@@ -130,8 +134,8 @@ function planWorld(settings: Settings, caller: Caller): World {
     cloneFlags: flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES),
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    steps: furnish(settings),
-    hidesFolders: settings.tmp !== undefined || settings.proc,
+    steps: furnish(settings, hasUser),
+    hidesFolders: settings.tmp !== undefined || settings.proc || settings.view !== undefined,
   };
 }
 

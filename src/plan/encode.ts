@@ -91,20 +91,21 @@ function encodeSection(
   architecture: Architecture,
   data: DataArea,
 ): void {
+  data.encoded.clear();
   for (let index = 0; index < section.length; index++) {
-    encodeStep(view, start + index * LAYOUT.step, section, index, architecture, data);
+    const step = section[index]!;
+    encodeStep(view, start + index * LAYOUT.step, step, architecture, data);
+    data.encoded.set(step, index);
   }
 }
 
 function encodeStep(
   view: DataView,
   at: number,
-  section: readonly Step[],
-  index: number,
+  step: Step,
   architecture: Architecture,
   data: DataArea,
 ): void {
-  const step = section[index]!;
   const { args, tolerate } = step;
   if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > RULES_MAX)) {
     throw new RangeError(`Cannot encode step "${step.what}": too many arguments or rules`);
@@ -122,8 +123,8 @@ function encodeStep(
     } else if ("value" in argument) {
       setUint64(view, place, argument.value);
     } else if ("resultOf" in argument) {
-      const found = section.indexOf(argument.resultOf);
-      if (found < 0 || found >= index) {
+      const found = data.encoded.get(argument.resultOf);
+      if (found === undefined) {
         throw new RangeError(`Cannot encode step "${step.what}": it takes the result of no earlier step`);
       }
       kinds |= KIND_RESULT << (position * 2);
@@ -169,6 +170,8 @@ function startsOf(block: Uint8Array): readonly number[] {
 class DataArea {
   #bytes = new Uint8Array(8192);
   #places = new Map<string | object, number>();
+  /** The steps of the section so far, and where each is. */
+  readonly encoded = new Map<Step, number>();
   size = 0;
   /** Where there are pointers, to be made absolute. */
   readonly relocations: number[] = [];

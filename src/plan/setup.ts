@@ -57,6 +57,11 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
       throw new TypeError(`Cannot set up "${option}" in a running process: ${reason}. ${INSTEAD}`);
     }
   }
+  if (settings.view !== undefined) {
+    const option = settings.view.mounts.length > 0 ? "mounts" : "root";
+    const reason = "the root of all its threads would have to change at once";
+    throw new TypeError(`Cannot set up "${option}" in a running process: ${reason}. ${INSTEAD}`);
+  }
   if (settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN")) {
     const [option] = namespaces.values();
     const reason = "without CAP_SYS_ADMIN it needs a user namespace, which a process with threads cannot enter";
@@ -72,7 +77,7 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
   };
   return {
     open: [...made.map(([kind, file]) => openNamespace(file, namespaces.get(kind))), OPEN_FOLDER],
-    enter: made.length === 0 ? [] : [unshare, ...furnish(settings)],
+    enter: made.length === 0 ? [] : [unshare, ...furnish(settings, false)],
     kinds: made.map(([, , flag]) => flag),
   };
 }

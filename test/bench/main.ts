@@ -16,12 +16,25 @@ import { explain } from "./explain.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
 import { launcher } from "./launcher.ts";
+import { mounts } from "./mounts.ts";
 import { peers } from "./peers.ts";
 import { spawn } from "./spawn.ts";
 import { setup } from "./setup.ts";
 import { startup } from "./startup.ts";
 
-const MEASURES: readonly Measure[] = [spawn, peers, heap, startup, cli, launcher, explain, endurance, setup, code];
+const MEASURES: readonly Measure[] = [
+  spawn,
+  peers,
+  heap,
+  startup,
+  cli,
+  launcher,
+  explain,
+  endurance,
+  setup,
+  code,
+  mounts,
+];
 
 interface Options {
   readonly json: boolean;

@@ -27,6 +27,8 @@ const CALLS = [
   ],
   ...["openat", "prctl", "rt_sigprocmask", "setdomainname", "setgroups", "sethostname", "setresgid", "setresuid"],
   ...["socket", "unshare", "write"],
+  ...["chroot", "faccessat", "fallocate", "fchdir", "fsconfig", "fsmount", "fsopen", "mkdirat", "mknodat"],
+  ...["mount_setattr", "move_mount", "open_tree", "openat2", "pivot_root", "symlinkat", "umask", "umount2"],
 ];
 
 /** Flags that shim/spawn.zig adds. */
@@ -67,8 +69,9 @@ function program(sets: readonly OptionSet[]): string {
       const settings = validate(options);
       const { caller, environment } = library().context();
       const isFile = (path: string) => { if (path === "launcher") return true; try { return Deno.statSync(path).isFile; } catch { return false; } };
+      const isThere = (path: string) => !path.startsWith("/nowhere");
       const isFolder = (path: string) => !(options.privateTmp && path.startsWith("/tmp/"));
-      const simulator = new Simulator({ caller, isExecutable: isFile, isFolder });
+      const simulator = new Simulator({ caller, isExecutable: isFile, isFolder, isFile, isThere });
       const { program, stdio } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
       const pipes = stdio.map((from) => from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from) as any;
       const open = (path: string) => simulator.process.open({ path }, true, 10); // Above those that are put in place.
@@ -163,11 +166,18 @@ function compareWithSimulator(
 }
 
 function isDescriptor(call: string, position: number): boolean {
-  return position === 0 && ["openat", "write", "ioctl", "close", "dup3", "execveat", "fcntl"].includes(call);
+  if (call === "move_mount") return position === 0 || position === 2;
+  return position === (call === "symlinkat" ? 1 : 0) && DESCRIPTOR_CALLS.includes(call);
 }
 
+/** Calls that work on a descriptor. */
+const DESCRIPTOR_CALLS = [
+  ...["openat", "write", "ioctl", "close", "dup3", "execveat", "fcntl", "faccessat", "fallocate", "fchdir", "fchmod"],
+  ...["fsconfig", "fsmount", "mkdirat", "mknodat", "mount_setattr", "open_tree", "openat2", "symlinkat"],
+];
+
 function opens(call: string): boolean {
-  return call === "openat" || call === "socket" || call === "fcntl";
+  return ["openat", "socket", "fcntl", "fsopen", "fsmount", "open_tree", "openat2"].includes(call);
 }
 
 /** Bytes as strace reads them. */
@@ -181,11 +191,34 @@ function describeBytes(call: string, bytes: readonly number[]): string | readonl
       assertEquals([view.getUint16(16, true), rest], [1, []]);
       return `{ifr_name="${String.fromCharCode(...bytes.slice(0, 2))}", ifr_flags=IFF_UP}`;
     }
+    case "openat2": {
+      const opened = named(view, 0, [[0x1, "O_WRONLY"], [0x200, "O_TRUNC"], [0x80000, "O_CLOEXEC"], [
+        0x200000,
+        "O_PATH",
+      ]]);
+      const flags = opened.startsWith("O_WRONLY") ? opened : `O_RDONLY|${opened}`;
+      const resolve = named(view, 16, [[2, "NO_MAGICLINKS"], [4, "NO_SYMLINKS"], [16, "IN_ROOT"]], "RESOLVE_");
+      return `{flags=${flags}, resolve=${resolve}}`;
+    }
+    case "mount_setattr": {
+      const [set, clear] = [0, 8].map((at) =>
+        named(view, at, [[1, "RDONLY"], [2, "NOSUID"], [4, "NODEV"], [8, "NOEXEC"]], "MOUNT_ATTR_")
+      );
+      return `{attr_set=${set}, attr_clr=${clear}, propagation=0, userns_fd=0}`;
+    }
     case "rt_sigprocmask":
       return view.getBigUint64(0, true) === 0n ? [] : "some";
     default:
       return new TextDecoder().decode(Uint8Array.from(bytes));
   }
+}
+
+/** Bits by their names; all of them must have one. */
+function named(view: DataView, at: number, names: readonly (readonly [number, string])[], prefix = ""): string {
+  const value = Number(view.getBigUint64(at, true));
+  const known = names.filter(([bit]) => (value & bit) !== 0);
+  assertEquals(known.reduce((sum, [bit]) => sum + bit, 0), value);
+  return known.map(([, name]) => prefix + name).join("|") || "0";
 }
 
 function compareWithExplanation(
@@ -196,14 +229,23 @@ function compareWithExplanation(
 ): void {
   const left = [...steps];
   const earlier: TracedCall[] = [];
+  let before: ExplainedStep | undefined;
   for (const traced of real) {
-    if (traced.call === "close") continue; // Of what was opened for the section.
+    const next = left.find(({ onlyAfter }) => onlyAfter.length === 0);
+    // Of what was opened for the section.
+    if (traced.call === "close" && left[0]?.call !== "close" && next?.call !== "close") continue;
     let step = left.shift();
     // A step that is not always made is left out, unless the one before was refused and it is just what was made then.
-    const isMade = ({ onlyAfter, call, args }: ExplainedStep): boolean =>
-      onlyAfter.includes(earlier.at(-1)?.errno ?? "") && call === traced.call &&
-      traced.args.every((argument, index) => isExplainedBy(argument, args[index]!, earlier, pid));
-    while (step !== undefined && step.onlyAfter.length > 0 && !isMade(step)) step = left.shift();
+    const isSame = ({ call, args }: ExplainedStep): boolean =>
+      call === traced.call &&
+      traced.args.every((argument, index) => isExplainedBy(argument, args[index] ?? "", earlier, pid));
+    const followsOn = (step: ExplainedStep): boolean =>
+      earlier.at(-1)?.errno === undefined && step.onlyAfter.some((errno) => before?.onlyAfter.includes(errno));
+    const isMade = (step: ExplainedStep): boolean =>
+      (step.onlyAfter.includes(earlier.at(-1)?.errno ?? "") || followsOn(step)) && isSame(step);
+    // And so is what a refusal of the one before leaves out.
+    const leftOut = (step: ExplainedStep): boolean => earlier.at(-1)?.errno !== undefined && !isSame(step);
+    while (step !== undefined && (step.onlyAfter.length > 0 && !isMade(step) || leftOut(step))) step = left.shift();
     assert(step !== undefined, `${title}\nis not explained: ${traced.line}`);
     const where = `${title}\n${step.text}\n${traced.line}`;
     if (step.call === "clone") {
@@ -220,6 +262,7 @@ function compareWithExplanation(
     }
     if (traced.errno !== undefined && traced.call !== "futex") assert(step.tolerates.includes(traced.errno), where);
     earlier.push(traced);
+    before = step;
   }
   assertEquals(left.filter(({ onlyAfter }) => onlyAfter.length === 0), [], title);
 }
@@ -233,7 +276,7 @@ function isExplainedBy(
   earlier: readonly TracedCall[],
   pid: number,
 ): boolean {
-  if (text === explained) return true;
+  if (text === explained || typeof value === "number" && explained === String(value)) return true;
   if (NAMES.has(explained)) return value === NAMES.get(explained);
   if (explained === "&parent" || explained === "&go") return typeof value === "number" && value > 4096;
   if (explained === "<pipe>" || explained === "<launcher>") return typeof value === "number" && value > 2;
@@ -242,6 +285,7 @@ function isExplainedBy(
   if (explained === `"/proc/<child>"`) return value === `/proc/${pid}`;
   const shown = (text: string): string =>
     text.length > 64 ? `${JSON.stringify(text.slice(0, 64))}…` : JSON.stringify(text);
+  if (/^<\d+ bytes>$/.test(explained)) return explained === `<${String(value).length} bytes>`;
   if (typeof value === "string") return explained === shown(value);
   if (!Array.isArray(value)) return false;
   if (explained === `[${value.length} strings]`) return true;

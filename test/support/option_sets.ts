@@ -6,6 +6,7 @@
 
 import type { CommandOptions, NamespaceOptions } from "../../mod.ts";
 import type { User } from "./program.ts";
+import { VIEW_SETS } from "./view_sets.ts";
 
 /** One thing to run. All of it can be written as JSON. */
 export interface OptionSet {
@@ -85,6 +86,7 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: { privateUts: true }, commandOptions: { clearEnv: true, env: { A: "1", B: "ü\n" } } },
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
+  ...VIEW_SETS,
   { options: { init: true } },
   { options: { init: true, onMainExit: "wait", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
 ];

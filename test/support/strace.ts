@@ -67,7 +67,13 @@ export async function trace(code: string, { calls, more = [], ...options }: Trac
 export function parseCall(line: string): TracedCall | undefined {
   const [, call, list, result, errno] = /^(\w+)\((.*)\)\s+= (-?\d+|0x[0-9a-f]+)(?: (E\w+))?/s.exec(line) ?? [];
   if (call === undefined) return undefined;
-  return { call, args: split(list!).map(parseArgument), result: Number(result), errno, line };
+  return {
+    call,
+    args: split(list!).map(parseArgument),
+    result: Number(result!.replace(/^0(?=[0-7])/, "0o")),
+    errno,
+    line,
+  };
 }
 
 /** Cuts at the commas that are in no string, array, struct or comment. */
@@ -89,7 +95,8 @@ function split(list: string): string[] {
 }
 
 function parseArgument(printed: string): TracedArgument {
-  const text = printed.replaceAll(/-?(?:0x[0-9a-f]+|\d+) \/\* (.*?) \*\//g, "$1");
+  const named = printed.replaceAll(" /* MS_??? */", ""); // That is what strace says of no propagation at all.
+  const text = named.replaceAll(/-?(?:0x[0-9a-f]+|\d+) \/\* (.*?) \*\//g, "$1");
   return { value: parseValue(printed), text };
 }
 
