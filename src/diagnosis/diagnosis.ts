@@ -21,7 +21,7 @@ import {
   subordinateRanges,
   sysctl,
 } from "./facts.ts";
-import { viewCause } from "./view.ts";
+import { overlayCause, viewCause } from "./view.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
 /** The likely cause of a refusal and what can be done about it; undefined where nothing is known but the errno. */
@@ -345,6 +345,8 @@ See /proc/uptime for what it is.`;
 
 function mountCause(step: Step, code: string, facts: Facts): string | undefined {
   const [source, target, type, , data] = step.args;
+  const ofLayers = type === "overlay" ? overlayCause(code, String(data ?? "")) : undefined;
+  if (ofLayers !== undefined) return ofLayers;
   switch (code) {
     case "EPERM":
     case "EACCES":

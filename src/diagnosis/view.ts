@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Argument, Step } from "../plan/step.ts";
+import type { Step } from "../plan/step.ts";
 import type { Facts } from "./facts.ts";
 import type { Refusal } from "./limits.ts";
 
@@ -41,7 +41,7 @@ function missing(step: Step, code: string, facts: Facts): string | undefined {
   const path = step.args[1];
   if (typeof path !== "string" || path === "") return undefined;
   if (step.call === "open_tree") {
-    return facts.allows(path, "exist") && path !== ""
+    return facts.allows(path, "exist")
       ? undefined
       : `There is no "${path}" outside. Correct the path, or say ifMissing: "skip" where it may be left out.`;
   }
@@ -69,7 +69,24 @@ namespace may not uncover: then leave recursive out.`;
   }
 }
 
+/** Why an overlay is refused: overlayfs says more in the kernel's log alone. */
+export function overlayCause(code: string, data: string): string | undefined {
+  const layers = `The layers are "${data.replaceAll('"', "")}".`;
+  switch (code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return `A layer of the overlay is not there, or is no folder. ${layers}`;
+    case "ELOOP":
+      return `Layers of the overlay are inside of each other, or the same. ${layers}`;
+    case "EINVAL":
+      return `The kernel can make no overlay of these layers: upper and work must be on one file system, which has extended attributes and is no overlay itself, and overlays can be nested two deep. In a user namespace it takes Linux 5.11, and 6.6 for an upper layer on a tmpfs. ${layers}`;
+    case "EBUSY":
+      return `The upper or work folder is in use by another overlay. ${layers}`;
+    default:
+      return undefined;
+  }
+}
+
 function placeOf({ args: [, path] }: Step): string {
-  const known: Argument | undefined = path;
-  return typeof known === "string" ? `"${known}"` : "it";
+  return typeof path === "string" ? `"${path}"` : "it";
 }
