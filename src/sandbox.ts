@@ -25,6 +25,12 @@ const SETTINGS = [
   "ssl/certs",
 ];
 
+/**
+ * What files of /proc that are the system's are in. Where the caller is root, the kernel still takes the command for the
+ * owner of these, capabilities or not: it could set the machine's sysctls.
+ */
+const SYSTEM_PROC = ["acpi", "bus", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger"];
+
 const ID = 1000;
 const HOME = "/home/sandbox";
 const PASSWD = `root:x:0:0:root:/root:/bin/sh
@@ -34,12 +40,13 @@ nobody:x:65534:65534:nobody:/:/bin/false
 const GROUP = `root:x:0:\nsandbox:x:${ID}:\nnogroup:x:65534:\n`;
 
 /** What there is of the outside, and what is made. */
-function view(): MountOptions[] {
+function view(hasProc: boolean): MountOptions[] {
   const readonly = (source: string): MountOptions => {
     return { type: "bind", source, readonly: true, nosuid: true, nodev: true, ifMissing: "skip" };
   };
   return [
     ...SYSTEM.map(readonly),
+    ...hasProc ? SYSTEM_PROC.map((name) => readonly(`/proc/${name}`)) : [],
     ...SETTINGS.map((name) => readonly(`/etc/${name}`)),
     { type: "file", target: "/etc/passwd", content: PASSWD },
     { type: "file", target: "/etc/group", content: GROUP },
@@ -50,7 +57,7 @@ function view(): MountOptions[] {
 /** The options of a sandbox: those given, and the preset's where none is. */
 export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const { root = "empty", mounts = [] }: NamespaceOptions = given;
+  const { root = "empty", mounts = [], privatePid = true, noProc = false }: NamespaceOptions = given;
   return {
     privateTmp: true,
     privatePid: true,
@@ -62,7 +69,7 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     ...given,
     root,
     mounts: root !== "empty" ? mounts : [
-      ...view(),
+      ...view(privatePid && !noProc),
       { type: "dev" },
       ...mounts,
       { type: "remount", target: "/", readonly: true, recursive: false },

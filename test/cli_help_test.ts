@@ -2,13 +2,14 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { parseCommandLine } from "../src/cli/arguments.ts";
 import { EXPLAIN_OPTIONS } from "../src/cli/explain.ts";
 import { helpText, USAGE_TEXT, VERSION_TEXT } from "../src/cli/help.ts";
+import { MOUNT_OPTIONS } from "../src/cli/mounts.ts";
 import { validate } from "../src/options.ts";
 
 /** Every option at the beginning of a line of the help: its letter, its name, and the name of its value. */
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 31);
+  assertEquals(SHOWN.length, 46);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -27,6 +28,9 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["term-grace-ms", "5"],
   ["timeout", "5"],
   ["status-fd", "5"],
+  ["overlay", "/a:lower=/b"],
+  ["symlink", "a:/b"],
+  ["file", "/a:b"],
 ]);
 const BESIDE: ReadonlyMap<string, string[]> = new Map([
   ["uid-map", ["--gid-map=0:0"]],
@@ -36,9 +40,15 @@ const BESIDE: ReadonlyMap<string, string[]> = new Map([
 Deno.test("helpText() names every option of the library", () => {
   const names = new Set(SHOWN.map(([, , name]) => name));
   for (const option of Object.keys(parseCommandLine([]).namespace)) {
+    if (option === "mounts") continue; // Each of its types is an option: see the test above and MOUNT_OPTIONS.
     const name = option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     assert(names.has(name) || names.has(`no-${name}`), name);
   }
+});
+
+Deno.test("helpText() names every option of mounts", () => {
+  const names = new Set(SHOWN.map(([, , name]) => name));
+  for (const name of MOUNT_OPTIONS) assert(names.has(name), name);
 });
 
 Deno.test("helpText() names every option of nsrun explain", () => {

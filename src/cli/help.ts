@@ -54,8 +54,10 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --sandbox               Programs of this system, read-only, and nothing else of it: an empty /tmp, /dev, /proc and
                               home, no network, no other process, no capability. Any option takes the place of its own
       --root WHAT             What is at / inside: host (default), empty, a folder, or overlay:lower=DIR,upper=DIR|tmpfs
-  These are done in the order given, inside. Folders on the way are made in what is new there, never outside. A backslash
-  stands before a colon or comma that is part of a path.
+
+  These are done in the order given, inside. Folders on the way are made in what is new there, never outside. A
+  backslash stands before a colon or comma that is part of a path.
+
       --bind SRC[:DST[:PARTS]]  A file or folder of the outside. PARTS: ro, nosuid, nodev, noexec, no-recursive,
                               if-missing=error|skip|create
       --ro-bind SRC[:DST[:PARTS]]  The same, read-only
@@ -126,7 +128,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
     nsrun explain --private-pid ps ax
     nsrun explain --as uid:1000 --private-pid ps ax
   A build that can change nothing but its own folder:
-    nsrun --sandbox --bind "$PWD:/work" --cwd /work make
+    nsrun --sandbox --bind /srv/build:/work --cwd /work make
   A machine that says it has been up for a year:
     nsrun --private-time=boottime=31536000 uptime`;
 

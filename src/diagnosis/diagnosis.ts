@@ -21,6 +21,7 @@ import {
   subordinateRanges,
   sysctl,
 } from "./facts.ts";
+import { overlayCause, viewCause } from "./view.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
 /** The likely cause of a refusal and what can be done about it; undefined where nothing is known but the errno. */
@@ -56,6 +57,14 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
       return identityCause(code, facts);
     case "chdir":
       return folderCause(refusal, facts);
+    case "fallocate":
+    case "fsopen":
+    case "mount_setattr":
+    case "move_mount":
+    case "open_tree":
+    case "openat2":
+    case "pivot_root":
+      return viewCause(refusal, facts);
     case "execve":
     case "execveat":
       return executionCause(refusal, facts);
@@ -90,14 +99,22 @@ Close some, or raise it with "ulimit -n".`;
 }
 
 /** Since which Linux there is what steps need. */
-const SINCE: ReadonlyMap<string, string> = new Map([["close_range", "5.11"], ["execveat", "3.19"]]);
+const SINCE: ReadonlyMap<string, string> = new Map([
+  ["close_range", "5.11"],
+  ["execveat", "3.19"],
+  ["fsopen", "5.2"],
+  ["mount_setattr", "5.12"],
+  ["move_mount", "5.2"],
+  ["open_tree", "5.2"],
+  ["openat2", "5.6"],
+]);
 
 function tooOld(step: Step, facts: Facts): string {
   const release = facts.text("/proc/sys/kernel/osrelease")?.trim();
   const since = SINCE.get(step.call);
   const has = release === undefined ? "" : `: it is Linux ${release}`;
   return `This kernel does not know the call${has}${since === undefined ? "" : `, and it takes ${since}`}. \
-Run it on Linux 5.11 or newer.`;
+Run it on Linux ${step.call === "mount_setattr" ? "5.12" : "5.11"} or newer.`;
 }
 
 /** What namespaces are called in the kernel: CLONE_* flag, file in /proc/self/ns, sysctl, word of the configuration. */
@@ -328,6 +345,8 @@ See /proc/uptime for what it is.`;
 
 function mountCause(step: Step, code: string, facts: Facts): string | undefined {
   const [source, target, type, , data] = step.args;
+  const ofLayers = type === "overlay" ? overlayCause(code, String(data ?? "")) : undefined;
+  if (ofLayers !== undefined) return ofLayers;
   switch (code) {
     case "EPERM":
     case "EACCES":

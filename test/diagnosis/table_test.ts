@@ -221,6 +221,37 @@ Deno.test("findCause() knows descriptors and file systems that there are no more
   );
 });
 
+Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
+  const options: NamespaceOptions = {
+    root: "empty",
+    mounts: [
+      { type: "bind", source: "/gone", readonly: true, target: "/a/b" },
+      { type: "bind", source: "/etc" },
+      { type: "file", target: "/file", content: "x" },
+      { type: "overlay", target: "/o", lower: ["/a", "/b"] },
+      { type: "hide", target: "/etc/x" },
+      { type: "remount", target: "/etc", nosuid: true },
+    ],
+  };
+  const facts = machine({ [STATUS]: ROOT, "/proc/sys/kernel/osrelease": "5.10.0" });
+  const all = steps(options, 0xffff_ffff | 0);
+  const text = (call: string, code: string, what = "") => {
+    const step = all.find((step) => step.call === call && step.what.includes(what));
+    return step === undefined ? "no such step" : findCause({ step, code, section: all }, facts) ?? "nothing";
+  };
+  assertMatch(text("open_tree", "ENOENT", "/gone"), /no "\/gone" outside.*ifMissing: "skip"/);
+  assertMatch(text("open_tree", "EINVAL"), /unbindable.*leave recursive out/);
+  assertMatch(text("openat2", "ELOOP", "/a/b"), /symbolic link on the way to "\/a"/);
+  assertMatch(text("openat2", "ENOENT", "flags"), /no "\/etc" inside.*mount a tmpfs above/);
+  assertMatch(text("mount_setattr", "EINVAL", "flags"), /not a mount/);
+  assertMatch(text("mount_setattr", "ENOSYS"), /it is Linux 5.10.0, and it takes 5.12.*5.12 or newer/);
+  assertMatch(text("pivot_root", "EINVAL"), /in a chroot, or in an initial ramfs/);
+  assertMatch(text("fallocate", "ENOSPC"), /larger than the tmpfs/);
+  for (const code of ["ENOENT", "ELOOP", "EINVAL", "EBUSY"]) {
+    assertMatch(text("mount", code, "overlay"), /overlay.*"lowerdir=\/a:\/b,userxattr"|overlay.*"lowerdir=\/a:\/b"/);
+  }
+});
+
 Deno.test("findCause() says nothing where nothing is known", () => {
   assertEquals(cause({ hostname: "box" }, "set the hostname", "EIO", machine({})), "nothing");
   assertEquals(cause({}, `execute "/bin/x"`, "EIO", machine({})), "nothing");

@@ -1,0 +1,92 @@
+/**
+ * What can be wrong where a root or mounts of its own are put together.
+ *
+ * @module
+ */
+
+import type { Step } from "../plan/step.ts";
+import type { Facts } from "./facts.ts";
+import type { Refusal } from "./limits.ts";
+
+/** The likely cause of a refusal, where it is known. */
+export function viewCause({ step, code }: Refusal, facts: Facts): string | undefined {
+  switch (code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return missing(step, code, facts);
+    case "ELOOP":
+      return step.call === "openat2"
+        ? `There is a symbolic link on the way to ${
+          placeOf(step)
+        }. Nothing is made behind one, since it may lead to a folder \
+of the outside: name the folder itself.`
+        : undefined;
+    case "EINVAL":
+      return invalid(step);
+    case "ENOTSUP":
+    case "EOPNOTSUPP":
+      return step.call === "fallocate" ? `The file system there cannot reserve room for a file.` : undefined;
+    case "ENOSPC":
+      return step.call === "fallocate"
+        ? `The content is larger than the tmpfs that it is to be in: give that one a larger "size".`
+        : undefined;
+    case "ENODEV":
+      return step.call === "fsopen" ? `This kernel has no tmpfs: it was built without CONFIG_TMPFS.` : undefined;
+    default:
+      return undefined;
+  }
+}
+
+function missing(step: Step, code: string, facts: Facts): string | undefined {
+  const path = step.args[1];
+  if (typeof path !== "string" || path === "") return undefined;
+  if (step.call === "open_tree") {
+    return facts.allows(path, "exist")
+      ? undefined
+      : `There is no "${path}" outside. Correct the path, or say ifMissing: "skip" where it may be left out.`;
+  }
+  if (step.call !== "openat2") return undefined;
+  return code === "ENOTDIR"
+    ? `Something on the way to "${path}" is a file inside.`
+    : `There is no "${path}" inside, and it is not made where the outside has a folder. Make it there, or mount a tmpfs \
+above it.`;
+}
+
+function invalid(step: Step): string | undefined {
+  if (step.call === "pivot_root" || step.call === "move_mount" && step.args[3] === "/") {
+    return `/ is no mount that could be left: this process is in a chroot, or in an initial ramfs. Run it outside of that.`;
+  }
+  switch (step.call) {
+    case "open_tree":
+      return `The source is in a mount that cannot be copied: it is unbindable; or others are mounted below it, which a user \
+namespace may not uncover: then leave recursive out.`;
+    case "mount_setattr":
+      return `${
+        step.what.startsWith("change") ? "The target is not a mount, or flags" : "Flags"
+      } are not known here. Bind the folder onto itself first.`;
+    default:
+      return undefined;
+  }
+}
+
+/** Why an overlay is refused: overlayfs says more in the kernel's log alone. */
+export function overlayCause(code: string, data: string): string | undefined {
+  const layers = `The layers are "${data.replaceAll('"', "")}".`;
+  switch (code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return `A layer of the overlay is not there, or is no folder. ${layers}`;
+    case "ELOOP":
+      return `Layers of the overlay are inside of each other, or the same. ${layers}`;
+    case "EINVAL":
+      return `The kernel can make no overlay of these layers: upper and work must be on one file system, which has extended attributes and is no overlay itself, and overlays can be nested two deep. In a user namespace it takes Linux 5.11, and 6.6 for an upper layer on a tmpfs. ${layers}`;
+    case "EBUSY":
+      return `The upper or work folder is in use by another overlay. ${layers}`;
+    default:
+      return undefined;
+  }
+}
+
+function placeOf({ args: [, path] }: Step): string {
+  return typeof path === "string" ? `"${path}"` : "it";
+}
