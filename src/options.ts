@@ -495,11 +495,13 @@ function object(value: unknown, name: string, expected: string): any {
   throw wrongType(name, expected, value);
 }
 
-function wrongType(name: string, expected: string, value: unknown): TypeError {
+/** The error of a value of the wrong type. */
+export function wrongType(name: string, expected: string, value: unknown): TypeError {
   return new TypeError(`Option "${name}" must be ${expected}: got ${shown(value)}`);
 }
 
-function shown(value: unknown): string {
+/** A value, as messages show what was given. */
+export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (Array.isArray(value)) return "an array";
   return typeof value === "object" && value !== null ? "an object" : String(value);

@@ -43,7 +43,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["env", "uid-map", "gid-map"] as const;
+const REPEATED = ["env", "unset-env", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
 
@@ -254,6 +254,7 @@ function commandOptions(flags: Flags, args: string[]): CommandOptions {
   return {
     args,
     env: environment(flags.env),
+    ...(flags["unset-env"].length === 0 ? {} : { unsetEnv: flags["unset-env"] }),
     clearEnv: flags["clear-env"],
     ...(cwd === undefined ? {} : { cwd }),
     ...(uid === undefined ? {} : { uid: number(uid, "--uid") }),

@@ -34,7 +34,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
   if (output === undefined) throw new UsageError("build needs --output FILE");
-  const { args, argv0, clearEnv, cwd, env, gid, uid } = commandOptions;
+  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv } = commandOptions;
   const given = {
     args,
     argv0,
@@ -43,6 +43,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     env,
     gid,
     uid,
+    unsetEnv,
     timeoutMs,
     output,
     arch: arch as Architecture | undefined,

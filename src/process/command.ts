@@ -33,6 +33,7 @@ const OPTION_NAMES = [
   "stdout",
   "stderr",
   "argv0",
+  "unsetEnv",
   "windowsRawArguments",
 ] as const satisfies readonly (keyof CommandOptions)[];
 
