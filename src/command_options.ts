@@ -21,6 +21,12 @@ export interface TerminalSize {
   columns?: number | undefined;
 }
 
+/** A size with nothing left out. */
+export interface TerminalSettings {
+  readonly rows: number;
+  readonly columns: number;
+}
+
 /**
  * Options of a command: those of Deno.Command, with the same defaults, and {@linkcode argv0}, {@linkcode unsetEnv},
  * {@linkcode fds} and {@linkcode tty}.
@@ -150,7 +156,7 @@ const SIZE_MAX = 0xffff;
  * @throws {TypeError} When it has the wrong type, or stdin, stdout or stderr are to be something else.
  * @throws {RangeError} When a size cannot be.
  */
-export function checkTerminal(options: CommandOptions): Required<TerminalSize> | undefined {
+export function checkTerminal(options: CommandOptions): TerminalSettings | undefined {
   const { tty } = options;
   if (tty === undefined || tty === false) return undefined;
   for (const name of ["stdin", "stdout", "stderr"] as const) {
@@ -170,7 +176,7 @@ export function checkTerminal(options: CommandOptions): Required<TerminalSize> |
  * @throws {TypeError} When one of the two is no number.
  * @throws {RangeError} When one of the two cannot be.
  */
-export function terminalSize(rows: unknown, columns: unknown, prefix = ""): Required<TerminalSize> {
+export function terminalSize(rows: unknown, columns: unknown, prefix = ""): TerminalSettings {
   return {
     rows: integer(rows, `${prefix}rows`, 1, SIZE_MAX, "lines"),
     columns: integer(columns, `${prefix}columns`, 1, SIZE_MAX, "characters"),

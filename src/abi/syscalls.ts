@@ -47,6 +47,7 @@ const NUMBERS = {
   setns: [308, 268],
   setresgid: [119, 149],
   setresuid: [117, 147],
+  setsid: [112, 157],
   socket: [41, 198],
   umount2: [166, 39],
   unshare: [272, 97],

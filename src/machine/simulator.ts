@@ -49,6 +49,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   setns: ["number", "number"],
   setresgid: ["number", "number", "number"],
   setresuid: ["number", "number", "number"],
+  setsid: [],
   socket: ["number", "number", "number"],
   umount2: ["text", "number"],
   unshare: ["number"],

@@ -85,6 +85,14 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: { privateUts: true }, commandOptions: { clearEnv: true, env: { A: "1", B: "ü\n" } } },
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
+  { options: {}, commandOptions: { tty: true } },
+  { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
+  {
+    options: { privateTmp: true },
+    commandOptions: { fds: { 3: "input", 5: "output" }, stdout: "null", unsetEnv: ["HOME"] },
+  },
+  { options: { init: true }, commandOptions: { fds: { 4: 1 }, tty: true } },
+  { options: { privateMount: true }, commandOptions: { fds: { 3: "output", 4: 2 }, uid: 7 }, user: "root" },
   { options: { init: true } },
   { options: { init: true, onMainExit: "wait", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
 ];
