@@ -8,7 +8,7 @@ import { validate } from "../src/options.ts";
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 31);
+  assertEquals(SHOWN.length, 35);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -27,6 +27,7 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["term-grace-ms", "5"],
   ["timeout", "5"],
   ["status-fd", "5"],
+  ["setgroups", "deny"],
 ]);
 const BESIDE: ReadonlyMap<string, string[]> = new Map([
   ["uid-map", ["--gid-map=0:0"]],

@@ -26,11 +26,13 @@ const FLAGS = [
   "clear-env",
   "debug",
   "verbose",
+  "print-config",
   "help",
   "version",
 ] as const;
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
+  "config",
   "on-main-exit",
   "timeout",
   "status-fd",
@@ -115,6 +117,10 @@ export interface Invocation {
   readonly timeoutMs: number | undefined;
   /** Where JSON lines about it are written. */
   readonly statusFd: number | undefined;
+  /** Whether only the options are to be told. */
+  readonly printConfig: boolean;
+  /** A file with options that are below these; undefined once they are here. */
+  readonly config: string | undefined;
   /** The options that only the verb has. */
   readonly own: Readonly<Partial<Record<string, string>>>;
 }
@@ -149,8 +155,22 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
     commandOptions: commandOptions(flags, args),
     timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
     statusFd: statusFd === undefined ? undefined : descriptor(statusFd, "--status-fd"),
+    printConfig: flags["print-config"],
+    config: flags.config,
     own: ownValues(flags, own),
   };
+}
+
+/**
+ * {@linkcode parseCommandLine}, with the options of the file that the command line names.
+ *
+ * @throws {UsageError} When they make no sense, or the file cannot be read.
+ * @throws {TypeError} When the file has an option that is not known.
+ */
+export async function understand(argv: readonly string[], own: OwnOptions = NONE): Promise<Invocation> {
+  const invocation = parseCommandLine(argv, own);
+  if (invocation.config === undefined) return invocation;
+  return { ...(await import("./config.ts")).withConfig(invocation, invocation.config), config: undefined };
 }
 
 /**

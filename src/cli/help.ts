@@ -67,6 +67,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               is, and how it has ended, or which step has failed
 
 # Other
+      --config FILE           Take options, and the command, from a file of JSON with the library's names; those here
+                              come first. Deno needs --allow-read for it. Its schema: src/cli/config.schema.json
+      --print-config          Print the options as such a file, and run nothing
   -d, --debug                 Say on stderr which system calls are made, and what they return
   -v, --verbose               The same
   -h, --help                  This text
