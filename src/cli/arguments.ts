@@ -33,6 +33,7 @@ const FLAGS = [
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
   "config",
+  "setgroups",
   "on-main-exit",
   "timeout",
   "status-fd",
@@ -249,7 +250,7 @@ function namespace(flags: Flags): NamespaceOptions {
     onMainExit: onMainExit(flags["on-main-exit"]),
     privateNet: given("private-net"),
     privateIpc: given("private-ipc"),
-    privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"]),
+    privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"], flags.setgroups),
     privateUts: given("private-uts"),
     hostname: flags.hostname,
     domainname: flags.domainname,

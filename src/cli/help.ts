@@ -49,6 +49,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --uid-map IN:OUT[:N]    Which user ids there are inside: N (default 1) from IN on are those from OUT on outside.
                               Can be given again. Implies --private-user, needs --gid-map
       --gid-map IN:OUT[:N]    The same for group ids
+      --setgroups WORD        Whether groups can be given up and taken on inside: allow (default for who has CAP_SETGID)
+                              or deny. Implies --private-user
 
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one

@@ -237,7 +237,14 @@ export function planUpToProgram(
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
   if (changesIds) {
-    steps.push(...changeIds(place.uid, place.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
+    steps.push(
+      ...changeIds(
+        place.uid,
+        place.gid,
+        !deniesSetgroups(caller, hasUserNamespace(settings, caller) ? settings.user : undefined),
+      ),
+      ...DIE_WITH_PARENT,
+    );
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));

@@ -60,6 +60,8 @@ export const OPTION_SETS: readonly OptionSet[] = [
     },
     user: "nobody",
   },
+  { options: { privateUser: { uid: 0, gid: 0, setgroups: "deny" } }, commandOptions: { gid: 0 } },
+  { options: { privateUser: { setgroups: "allow" } }, user: "root" },
   { options: { privatePid: true, privateTmp: true, privateNet: true, hostname: "box" } },
   {
     options: {
