@@ -46,4 +46,5 @@ export type {
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export { Command, type CommandOptions } from "./src/process/command.ts";
+export type { DescriptorOption, TerminalSize } from "./src/command_options.ts";
 export type { ExplainOptions } from "./src/process/explain.ts";

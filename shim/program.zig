@@ -39,7 +39,11 @@ pub const Program = struct {
         if (!bundle.flags.clear_environment) {
             for (inherited) |entry| if (!isSet(changes, entry.?)) list.add(entry.?);
         }
-        list.addBlock(changes);
+        var at: usize = 0;
+        while (at < changes.len) : (at += std.mem.len(@as([*:0]const u8, @ptrCast(changes[at..].ptr))) + 1) {
+            const entry: [*:0]const u8 = @ptrCast(changes[at..].ptr);
+            if (std.mem.indexOfScalar(u8, std.mem.span(entry), '=') != null) list.add(entry);
+        }
         return .{ .command = command, .argv = argv, .envp = list.end() };
     }
 
@@ -142,14 +146,16 @@ fn count(block: []const u8) usize {
     return std.mem.count(u8, block, "\x00");
 }
 
-/// Whether a block of `NAME=value` has the variable of an entry.
+/// Whether a block of changes, `NAME=value` or `NAME` alone, has the variable of an entry.
 fn isSet(block: []const u8, entry: [*:0]const u8) bool {
     const text = std.mem.span(entry);
-    const name = text[0 .. (std.mem.indexOfScalar(u8, text, '=') orelse return false) + 1];
+    const name = text[0 .. std.mem.indexOfScalar(u8, text, '=') orelse return false];
     var at: usize = 0;
     while (at < block.len) {
-        if (std.mem.startsWith(u8, block[at..], name)) return true;
-        at += std.mem.indexOfScalar(u8, block[at..], 0).? + 1;
+        const change = block[at..][0..std.mem.indexOfScalar(u8, block[at..], 0).?];
+        const end = std.mem.indexOfScalar(u8, change, '=') orelse change.len;
+        if (std.mem.eql(u8, change[0..end], name)) return true;
+        at += change.len + 1;
     }
     return false;
 }

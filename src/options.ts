@@ -53,6 +53,13 @@ export interface UserIds {
   uid?: number | undefined;
   /** The caller's group id inside. @default {the caller's own} */
   gid?: number | undefined;
+  /**
+   * Whether setgroups(2) can be called inside, to give up supplementary groups or take others on: see
+   * user_namespaces(7). `"allow"` needs CAP_SETGID outside. With `"deny"`, who changes its ids inside keeps its groups.
+   *
+   * @default {"allow" with CAP_SETGID, "deny" without}
+   */
+  setgroups?: "allow" | "deny" | undefined;
 }
 
 /** One line of a uid map or gid map: see user_namespaces(7). */
@@ -78,6 +85,13 @@ export interface UserMaps {
   uidMap: IdMapping[];
   /** Which group ids there are inside. */
   gidMap: IdMapping[];
+  /**
+   * Whether setgroups(2) can be called inside, to give up supplementary groups or take others on: see
+   * user_namespaces(7). `"allow"` needs CAP_SETGID outside. With `"deny"`, who changes its ids inside keeps its groups.
+   *
+   * @default {"allow" with CAP_SETGID, "deny" without}
+   */
+  setgroups?: "allow" | "deny" | undefined;
 }
 
 /** By how much the clocks inside differ: see time_namespaces(7). */
@@ -185,8 +199,11 @@ export interface IdRange {
 
 /** A user namespace as asked for: who the caller is inside, or the maps. */
 export type UserSettings =
-  | { readonly ids: { readonly uid: number | "self"; readonly gid: number | "self" } }
-  | { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] };
+  & { readonly setgroups?: "allow" | "deny" | undefined }
+  & (
+    | { readonly ids: { readonly uid: number | "self"; readonly gid: number | "self" } }
+    | { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] }
+  );
 
 /** A tmpfs's mount options, in the kernel's words and order. */
 export type TmpSettings = readonly (readonly [key: string, value: string])[];
@@ -356,7 +373,10 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
   if (value === true) return ROOT;
   if (value === "self") return SELF;
   const given = object(value, "privateUser", `true, false, "self", { uid, gid } or { uidMap, gidMap }`);
-  checkNames(given, ["uid", "gid", "uidMap", "gidMap"], "privateUser.");
+  checkNames(given, ["uid", "gid", "uidMap", "gidMap", "setgroups"], "privateUser.");
+  const policy = given.setgroups === undefined
+    ? {}
+    : { setgroups: oneOf(given.setgroups, "privateUser.setgroups", ["allow", "deny"]) };
   if ("uidMap" in given || "gidMap" in given) {
     const name = "uid" in given ? "uid" : "gid";
     if (name in given) {
@@ -364,11 +384,15 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
         `Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`,
       );
     }
-    return { uidMap: idMap(given.uidMap, "privateUser.uidMap"), gidMap: idMap(given.gidMap, "privateUser.gidMap") };
+    const maps = {
+      uidMap: idMap(given.uidMap, "privateUser.uidMap"),
+      gidMap: idMap(given.gidMap, "privateUser.gidMap"),
+    };
+    return { ...maps, ...policy };
   }
   const uid = given.uid === undefined ? "self" : id(given.uid, "privateUser.uid");
   const gid = given.gid === undefined ? "self" : id(given.gid, "privateUser.gid");
-  return { ids: { uid, gid } };
+  return { ids: { uid, gid }, ...policy };
 }
 
 function idMap(value: unknown, name: string): readonly IdRange[] {

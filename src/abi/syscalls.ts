@@ -57,6 +57,7 @@ const NUMBERS = {
   setns: [308, 268],
   setresgid: [119, 149],
   setresuid: [117, 147],
+  setsid: [112, 157],
   socket: [41, 198],
   symlinkat: [266, 36],
   umask: [95, 166],

@@ -29,11 +29,14 @@ const FLAGS = [
   "clear-env",
   "debug",
   "verbose",
+  "print-config",
   "help",
   "version",
 ] as const;
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
+  "config",
+  "setgroups",
   "on-main-exit",
   "timeout",
   "status-fd",
@@ -47,7 +50,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["env", "uid-map", "gid-map"] as const;
+const REPEATED = ["env", "unset-env", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
 
@@ -119,6 +122,10 @@ export interface Invocation {
   readonly timeoutMs: number | undefined;
   /** Where JSON lines about it are written. */
   readonly statusFd: number | undefined;
+  /** Whether only the options are to be told. */
+  readonly printConfig: boolean;
+  /** A file with options that are below these; undefined once they are here. */
+  readonly config: string | undefined;
   /** The options that only the verb has. */
   readonly own: Readonly<Partial<Record<string, string>>>;
 }
@@ -153,8 +160,22 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
     commandOptions: commandOptions(flags, args),
     timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
     statusFd: statusFd === undefined ? undefined : descriptor(statusFd, "--status-fd"),
+    printConfig: flags["print-config"],
+    config: flags.config,
     own: ownValues(flags, own),
   };
+}
+
+/**
+ * {@linkcode parseCommandLine}, with the options of the file that the command line names.
+ *
+ * @throws {UsageError} When they make no sense, or the file cannot be read.
+ * @throws {TypeError} When the file has an option that is not known.
+ */
+export async function understand(argv: readonly string[], own: OwnOptions = NONE): Promise<Invocation> {
+  const invocation = parseCommandLine(argv, own);
+  if (invocation.config === undefined) return invocation;
+  return { ...(await import("./config.ts")).withConfig(invocation, invocation.config), config: undefined };
 }
 
 /**
@@ -247,7 +268,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     onMainExit: onMainExit(flags["on-main-exit"]),
     privateNet: given("private-net"),
     privateIpc: given("private-ipc"),
-    privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"]),
+    privateUser: userValue(flags["private-user"], flags["uid-map"], flags["gid-map"], flags.setgroups),
     privateUts: given("private-uts"),
     hostname: flags.hostname,
     domainname: flags.domainname,
@@ -275,6 +296,7 @@ function commandOptions(flags: Flags, args: string[]): CommandOptions {
   return {
     args,
     env: environment(flags.env),
+    ...(flags["unset-env"].length === 0 ? {} : { unsetEnv: flags["unset-env"] }),
     clearEnv: flags["clear-env"],
     ...(cwd === undefined ? {} : { cwd }),
     ...(uid === undefined ? {} : { uid: number(uid, "--uid") }),

@@ -7,7 +7,7 @@
 import type { Architecture } from "../abi/syscalls.ts";
 import { build, inspect } from "../launch/build.ts";
 import { ORDINARY } from "../launch/compile.ts";
-import { type OwnOptions, parseCommandLine } from "./arguments.ts";
+import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError, WORDING } from "./words.ts";
 
 /** What only `build` has. */
@@ -29,12 +29,12 @@ export const INSPECT_OPTIONS: OwnOptions = { flags: ["json"], valued: [] };
  * @throws {TypeError} When an option is wrong.
  */
 export async function buildVerb(argv: readonly string[]): Promise<number> {
-  const { help, namespace, command, commandOptions, timeoutMs, own } = parseCommandLine(argv, BUILD_OPTIONS);
+  const { help, namespace, command, commandOptions, timeoutMs, own } = await understand(argv, BUILD_OPTIONS);
   if (help) return await showHelp();
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
   if (output === undefined) throw new UsageError("build needs --output FILE");
-  const { args, argv0, clearEnv, cwd, env, gid, uid } = commandOptions;
+  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv } = commandOptions;
   const given = {
     args,
     argv0,
@@ -43,6 +43,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     env,
     gid,
     uid,
+    unsetEnv,
     timeoutMs,
     output,
     arch: arch as Architecture | undefined,
@@ -60,7 +61,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
  * @throws {UsageError} When the command line makes no sense, or the file was not built here, or is not whole.
  */
 export async function inspectVerb(argv: readonly string[]): Promise<number> {
-  const { help, command: path, own } = parseCommandLine(argv, INSPECT_OPTIONS);
+  const { help, command: path, own } = await understand(argv, INSPECT_OPTIONS);
   if (help) return await showHelp();
   if (path === undefined) throw new UsageError("inspect needs the path of an executable");
   const image = await Deno.readFile(path);

@@ -7,7 +7,7 @@
 import { validate } from "../options.ts";
 import type { Somebody } from "../plan/explain.ts";
 import { explain } from "../process/explain.ts";
-import { type OwnOptions, parseCommandLine } from "./arguments.ts";
+import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError } from "./words.ts";
 import { number, parts } from "./values.ts";
 
@@ -24,7 +24,7 @@ export const EXPLAIN_OPTIONS: OwnOptions = { flags: ["json", "mermaid"], valued:
  * @throws {RangeError} When an option has a value that cannot be.
  */
 export async function explainVerb(argv: readonly string[]): Promise<number> {
-  const { help, version, namespace, command, commandOptions, own } = parseCommandLine(argv, EXPLAIN_OPTIONS);
+  const { help, version, namespace, command, commandOptions, own } = await understand(argv, EXPLAIN_OPTIONS);
   const { json, mermaid } = own;
   const isTerminal = Deno.stdout.isTerminal() && !Deno.noColor;
   if (help || version) {

@@ -49,6 +49,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --uid-map IN:OUT[:N]    Which user ids there are inside: N (default 1) from IN on are those from OUT on outside.
                               Can be given again. Implies --private-user, needs --gid-map
       --gid-map IN:OUT[:N]    The same for group ids
+      --setgroups WORD        Whether groups can be given up and taken on inside: allow (default for who has CAP_SETGID)
+                              or deny. Implies --private-user
 
 # File system
       --sandbox               Programs of this system, read-only, and nothing else of it: an empty /tmp, /dev, /proc and
@@ -77,6 +79,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
+      --unset-env NAME        It does not inherit this variable. Can be given again
       --clear-env             It gets no variables but those of --env
   -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed
   -G, --gid ID                The same for a group
@@ -90,6 +93,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               is, and how it has ended, or which step has failed
 
 # Other
+      --config FILE           Take options, and the command, from a file of JSON with the library's names; those here
+                              come first. Deno needs --allow-read for it. Its schema: src/cli/config.schema.json
+      --print-config          Print the options as such a file, and run nothing
   -d, --debug                 Say on stderr which system calls are made, and what they return
   -v, --verbose               The same
   -h, --help                  This text

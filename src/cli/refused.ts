@@ -11,7 +11,7 @@ import { validate } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { cloneStep, type Step } from "../plan/step.ts";
-import { parseCommandLine } from "./arguments.ts";
+import { understand } from "./arguments.ts";
 
 /** `Stage` of shim/report.zig. */
 const CLONE = 1;
@@ -24,9 +24,9 @@ const CHILD_STEP = 3;
  * @param argv Stage, step and errno, and then the words of the command line.
  * @throws {NamespaceError} Always.
  */
-export function refused([what = "", ...argv]: readonly string[]): never {
+export async function refused([what = "", ...argv]: readonly string[]): Promise<never> {
   const [stage, index, errno] = what.split(":").map(Number) as [number, number, number];
-  const { namespace, command, commandOptions } = parseCommandLine(argv);
+  const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
   const { environment: changes, ...program } = checkProgram(command!, commandOptions);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;

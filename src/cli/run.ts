@@ -8,7 +8,7 @@ import { checkProgram } from "../command_options.ts";
 import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { validate } from "../options.ts";
-import { parseCommandLine } from "./arguments.ts";
+import { understand } from "./arguments.ts";
 import { FAILED, WORDING } from "./words.ts";
 
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
@@ -36,8 +36,12 @@ const DIAGNOSER = [
  * @throws {Deno.errors.NotSupported} When the launcher cannot be executed.
  */
 export async function run(argv: readonly string[]): Promise<number> {
-  const invocation = parseCommandLine(argv);
+  const invocation = await understand(argv);
   const { help, version, debug, namespace, command, commandOptions, timeoutMs, statusFd } = invocation;
+  if (invocation.printConfig && !help && !version) {
+    console.log((await import("./config.ts")).configText(invocation));
+    return 0;
+  }
   if (help || version || command === undefined) {
     const texts = await import("./help.ts");
     if (help) console.log(texts.helpText(Deno.stdout.isTerminal() && !Deno.noColor));
@@ -46,7 +50,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     return help || version ? 0 : FAILED;
   }
   const { clearEnv = false } = commandOptions;
-  const diagnoser = [...DIAGNOSER, REFUSED, "", ...argv];
+  const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];
+  const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
   const options = { clearEnv, debug, timeoutMs, statusFd, name: "nsrun", origin: "", wording: WORDING, diagnoser };
   const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
   return become(image, ["nsrun"]);

@@ -6,7 +6,7 @@
  */
 
 import { nearest } from "../nearest.ts";
-import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions } from "../options.ts";
+import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds } from "../options.ts";
 import { UsageError } from "./words.ts";
 
 /** A number in decimal digits, and nothing else that JavaScript would take for one. */
@@ -74,7 +74,14 @@ export function userValue(
   text: string | undefined,
   uidMap: readonly string[],
   gidMap: readonly string[],
+  setgroups?: string,
 ): NamespaceOptions["privateUser"] {
+  if (setgroups !== undefined) {
+    const user = userValue(text, uidMap, gidMap);
+    if (user === false) throw new UsageError("--setgroups and --private-user=no contradict each other");
+    const who = user === undefined || user === true ? { uid: 0, gid: 0 } : user === "self" ? {} : user;
+    return { ...who, setgroups: setgroups as UserIds["setgroups"] }; // The library knows which words there are.
+  }
   if (uidMap.length > 0 || gidMap.length > 0) {
     if (uidMap.length === 0) throw new UsageError("--gid-map needs --uid-map beside it");
     if (gidMap.length === 0) throw new UsageError("--uid-map needs --gid-map beside it");

@@ -15,7 +15,7 @@ import { compile, type Wording } from "./compile.ts";
 
 /** Options of `Namespace.build()`. What they share with Deno.Command has the same meaning. */
 export interface BuildOptions
-  extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid"> {
+  extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid" | "unsetEnv"> {
   /** Where the executable is written, as its owner's, with mode 0755. @default {nowhere: its bytes are returned only} */
   output?: string | URL | undefined;
   /** The architecture that it is for. @default {this one} */
@@ -38,6 +38,7 @@ const OPTION_NAMES = [
   "env",
   "gid",
   "uid",
+  "unsetEnv",
   "output",
   "arch",
   "anyCommand",
@@ -82,7 +83,8 @@ export async function build(
       ...rest,
       args: [...rest.args],
       ...(cwd === undefined ? {} : { cwd }),
-      env: Object.fromEntries(environment),
+      env: Object.fromEntries([...environment].filter(([, value]) => value !== undefined)),
+      unsetEnv: [...environment].flatMap(([name, value]) => value === undefined ? [name] : []),
       clearEnv,
       anyCommand,
       arch,

@@ -52,7 +52,7 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
   /** The command and its arguments. */
   readonly command: readonly string[];
   readonly argv0?: string | undefined;
-  /** Changes to the environment, `NAME=value`. */
+  /** Changes to the environment: `NAME=value`, or `NAME` of what is left out. */
   readonly environment: readonly string[];
   /**
    * A command line that says more of a refusal than the launcher can. Its empty argument is replaced by the stage, step

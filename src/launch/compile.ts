@@ -78,7 +78,7 @@ export function compile(
     graceMs: settings.termGraceMs,
     command: [program.command, ...program.args],
     argv0: program.argv0,
-    environment: [...program.environment].map(([name, value]) => `${name}=${value}`),
+    environment: [...program.environment].map(([name, value]) => value === undefined ? name : `${name}=${value}`),
   }, [administrators, settings.namespaces.size === 0 ? administrators : variant(ORDINARY)]);
   return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), bundle);
 }

@@ -96,6 +96,8 @@ const AT_FDCWD = -100;
 const O_CLOEXEC = 0o2000000;
 const CLOSE_RANGE_CLOEXEC = 4;
 const F_DUPFD_CLOEXEC = 1030;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 
 /** One process, or one thread of it where threads differ. */
 export class SimulatedProcess {
@@ -211,13 +213,17 @@ export function answer(
     case "fcntl": {
       const from = process.fds.get(a as number);
       if (from === undefined) return no("EBADF");
+      if (b === F_SETFD) {
+        from.closedByExec = c === FD_CLOEXEC;
+        return 0;
+      }
       return b === F_DUPFD_CLOEXEC ? process.open(from.description, true, c as number) : no("EINVAL");
     }
     case "fallocate":
     case "fchmod":
     case "ioctl":
       if (!process.fds.has(a as number)) return no("EBADF");
-      if (call === "ioctl") fact(process, "net", "loopback", "up");
+      if (call === "ioctl" && c !== null) fact(process, "net", "loopback", "up");
       return 0;
     case "close_range":
       for (const [fd, descriptor] of process.fds) {
@@ -301,6 +307,7 @@ export function answer(
     case "chroot":
     case "pivot_root":
     case "umount2":
+    case "setsid":
     case "setgroups":
     case "rt_sigprocmask":
       return 0;

@@ -62,6 +62,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   setns: ["number", "number"],
   setresgid: ["number", "number", "number"],
   setresuid: ["number", "number", "number"],
+  setsid: [],
   socket: ["number", "number", "number"],
   symlinkat: ["text", "number", "text"],
   umask: ["number"],

@@ -29,8 +29,18 @@ import { changeIds } from "./identity.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
-import { CLOSE_THE_REST, closeFrom, connectExtra, connectStdio, type Extra, keepOpen, type Stdio } from "./stdio.ts";
+import {
+  CLOSE_THE_REST,
+  closeFrom,
+  connectStdio,
+  type Extra,
+  keepOpen,
+  moveExtra,
+  placeExtra,
+  type Stdio,
+} from "./stdio.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
+import { TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
@@ -39,6 +49,8 @@ import { setNames } from "./uts.ts";
 /** One child: what to execute, and how it differs from its parent beyond the namespaces. */
 export interface ChildSettings extends Program, Place {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
+  /** Whether its stdin is a terminal that is to be its own. */
+  readonly tty?: boolean;
   /** Whether the command is the path of an executable outside, to be opened before anything can hide it. */
   readonly fromOutside?: boolean;
   /** The launcher that is to be PID 1, and the command its child. */
@@ -56,8 +68,10 @@ export interface Init {
 
 /** Where and as whom a child executes its program, and with what. */
 export interface Place {
-  /** Descriptors of the parent that the child has at 3, 4 and so on. */
-  readonly extra?: readonly Extra[];
+  /** Descriptors of the parent that the child has at 3, 4 and so on; undefined where it has none. */
+  readonly extra?: readonly (Extra | undefined)[];
+  /** The option that asked for them. */
+  readonly extraOption?: "fds" | undefined;
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
   /** The caller's folder, where it has one. */
@@ -154,7 +168,8 @@ export function planChild(settings: Settings, child: ChildSettings, caller: Call
 function isSameChild(a: ChildSettings, b: ChildSettings): boolean {
   return a.command === b.command && a.environment === b.environment && a.argv0 === b.argv0 && a.cwd === b.cwd &&
     a.callerCwd === b.callerCwd && a.uid === b.uid && a.gid === b.gid && isSameList(a.stdio, b.stdio) &&
-    a.fromOutside === b.fromOutside && a.init?.report === b.init?.report && isSameList(a.args, b.args) &&
+    a.fromOutside === b.fromOutside && a.tty === b.tty && a.init?.report === b.init?.report &&
+    isSameList(a.args, b.args) &&
     isSameList(a.extra ?? [], b.extra ?? []);
 }
 
@@ -166,6 +181,7 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
   const open = child.fromOutside === true ? openProgram(child.command) : undefined;
   const opened = open && keepOpen(open, (child.extra?.length ?? 0) + 2); // Init has two more.
   const first = [...(open === undefined ? [] : [open, opened!]), ...connectStdio(child.stdio)];
+  if (child.tty === true) first.push(...TAKE_TERMINAL);
   if (child.init !== undefined) return planInit(settings, child, child.init, caller, { opened, first });
   const plan = planUpToProgram(settings, child, caller, first, opened);
   const program = opened === undefined ? execute(child) : executeOpened(child, opened, firstFree(child));
@@ -176,12 +192,16 @@ function planNewChild(settings: Settings, child: ChildSettings, caller: Caller):
 function planInit(
   settings: Settings,
   child: ChildSettings,
-  { launcher, report, onMainExit }: Init,
+  { launcher: from, report, onMainExit }: Init,
   caller: Caller,
-  { opened, first }: { readonly opened: Step | undefined; readonly first: readonly Step[] },
+  { opened, first: before }: { readonly opened: Step | undefined; readonly first: readonly Step[] },
 ): Plan {
   const given = child.extra ?? [];
-  const extra: readonly Extra[] = [...given, report, ...(opened === undefined ? [] : [opened])];
+  const extra = [...given, report, ...(opened === undefined ? [] : [opened])];
+  // Where descriptors have any number, one of them may be the launcher's.
+  const moved = child.extraOption === undefined ? undefined : keepOpen(from, extra.length);
+  const launcher = moved ?? from;
+  const first = moved === undefined ? before : [moved, ...before];
   const plan = planUpToProgram(settings, { ...child, extra }, caller, first, launcher);
   const reportFd = 3 + given.length;
   const executable = opened === undefined ? "-" : String(reportFd + 1);
@@ -211,12 +231,24 @@ export function planUpToProgram(
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
-  const { extra = [] } = place;
+  const { extra = [], extraOption } = place;
   const changesIds = place.uid !== undefined || place.gid !== undefined;
-  steps.push(...first, ...connectExtra(extra, changesIds), ...world.steps);
+  const moved = moveExtra(extra, extraOption);
+  // What is the parent's is taken before stdio takes its place; what a step opens, after that step.
+  const isOpened = (index: number): boolean => first.includes(extra[index] as Step);
+  steps.push(...moved.filter((step, index) => step !== undefined && !isOpened(index)) as Step[], ...first);
+  steps.push(...moved.filter((step, index) => step !== undefined && isOpened(index)) as Step[]);
+  steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
   if (changesIds) {
-    steps.push(...changeIds(place.uid, place.gid, !deniesSetgroups(caller)), ...DIE_WITH_PARENT);
+    steps.push(
+      ...changeIds(
+        place.uid,
+        place.gid,
+        !deniesSetgroups(caller, hasUserNamespace(settings, caller) ? settings.user : undefined),
+      ),
+      ...DIE_WITH_PARENT,
+    );
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));

@@ -8,8 +8,11 @@
 const utf8 = new TextEncoder();
 const EQUALS = "=".charCodeAt(0);
 
-/** An environment with some variables set anew, over what is inherited. */
-export function mergeEnvironment(inherited: Uint8Array, changes: ReadonlyMap<string, string>): Uint8Array {
+/** An environment with some variables set anew, or left out where they are undefined, over what is inherited. */
+export function mergeEnvironment(
+  inherited: Uint8Array,
+  changes: ReadonlyMap<string, string | undefined>,
+): Uint8Array {
   if (changes.size === 0) return inherited;
   const decoder = new TextDecoder();
   const parts: Uint8Array[] = [];
@@ -20,7 +23,7 @@ export function mergeEnvironment(inherited: Uint8Array, changes: ReadonlyMap<str
     if (equals < 0 || !changes.has(decoder.decode(entry.subarray(0, equals)))) parts.push(entry);
     start = end;
   }
-  for (const [name, value] of changes) parts.push(utf8.encode(`${name}=${value}\0`));
+  for (const [name, value] of changes) if (value !== undefined) parts.push(utf8.encode(`${name}=${value}\0`));
   const merged = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;
   for (const part of parts) {

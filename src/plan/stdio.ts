@@ -43,31 +43,69 @@ export function connectStdio(stdio: readonly [Stdio, Stdio, Stdio]): readonly St
 }
 
 const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
+const F_SETFD = { value: 2, name: "F_SETFD" };
+const FD_CLOEXEC = { value: 1, name: "FD_CLOEXEC" };
 /** Everybody may open it again: a pipe belongs to who made it, and the child may become somebody else. */
 const RW_ALL = { value: 0o666, name: "0666" };
 
+/** A descriptor that somebody else has opened, and that is to be left as it is. */
+export interface Inherited {
+  readonly inherited: number;
+}
+
 /** A descriptor of the parent's, which can have a name, or the step that opens one. */
-export type Extra = number | Named | Step;
+export type Extra = number | Named | Inherited | Step;
 
 /** As an argument of a call. */
 export function descriptorOf(from: Extra): number | Named | ResultOf {
-  return typeof from === "number" || "value" in from ? from : { resultOf: from };
+  if (typeof from === "number" || "value" in from) return from;
+  return "inherited" in from ? from.inherited : { resultOf: from };
 }
 
-/** Puts descriptors at 3, 4 and so on. They are first moved out of each other's way. */
-export function connectExtra(extra: readonly Extra[], changesIds: boolean): readonly Step[] {
-  const what = "connect the channel";
-  const moved = extra.map((from): Step => {
-    return { call: "fcntl", args: [descriptorOf(from), F_DUPFD_CLOEXEC, 3 + extra.length], what };
+/** Descriptors for 3, 4 and so on, moved out of each other's way; undefined where there is to be none. */
+export type Moved = readonly (Step | undefined)[];
+
+/** Moves descriptors out of each other's way. `option` is what asked for them. */
+export function moveExtra(extra: readonly (Extra | undefined)[], option: string | undefined): Moved {
+  return extra.map((from, index) => {
+    if (from === undefined) return undefined;
+    const args = [descriptorOf(from), F_DUPFD_CLOEXEC, 3 + extra.length];
+    return { call: "fcntl", args, what: connecting(index, option), option };
   });
-  const steps = [...moved];
+}
+
+/** Puts moved descriptors at 3, 4 and so on. */
+export function placeExtra(
+  moved: Moved,
+  extra: readonly (Extra | undefined)[],
+  option: string | undefined,
+  changesIds: boolean,
+): readonly Step[] {
+  const steps: Step[] = [];
   for (const [index, step] of moved.entries()) {
-    steps.push({ call: "dup3", args: [{ resultOf: step }, 3 + index, 0], what });
+    const fd = 3 + index;
+    if (step === undefined) {
+      const tolerate = [["EBADF", 0]] as const; // There is none.
+      steps.push({
+        call: "fcntl",
+        args: [fd, F_SETFD, FD_CLOEXEC],
+        what: `keep descriptor ${fd} out`,
+        option,
+        tolerate,
+      });
+      continue;
+    }
+    const what = connecting(index, option);
+    steps.push({ call: "dup3", args: [{ resultOf: step }, fd, 0], what, option });
     const from = extra[index]!;
     const isPipe = typeof from === "number" || "value" in from;
-    if (changesIds && isPipe) steps.push({ call: "fchmod", args: [3 + index, RW_ALL], what });
+    if (changesIds && isPipe) steps.push({ call: "fchmod", args: [fd, RW_ALL], what, option });
   }
   return steps;
+}
+
+function connecting(index: number, option: string | undefined): string {
+  return option === undefined ? "connect the channel" : `connect descriptor ${3 + index}`;
 }
 
 /** A descriptor to be executed, out of the way of what the child has at 3 and so on. */

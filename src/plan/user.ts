@@ -29,9 +29,11 @@ function userMaps(user: UserSettings, caller: Caller): Readonly<Record<"uidMap" 
 /**
  * Whether setgroups(2) must be given up inside, for good: the kernel lets nobody without CAP_SETGID write a gid map
  * otherwise, because dropping a group can be a way around "this group may not" permissions (CVE-2014-8989).
+ *
+ * @param user The user namespace, where there is one of our making.
  */
-export function deniesSetgroups(caller: Caller): boolean {
-  return !caller.capabilities.has("CAP_SETGID");
+export function deniesSetgroups(caller: Caller, user?: UserSettings): boolean {
+  return user?.setgroups === undefined ? !caller.capabilities.has("CAP_SETGID") : user.setgroups === "deny";
 }
 
 /** Writes the child's maps; the child waits meanwhile. `option` is what asked for the user namespace. */
@@ -56,7 +58,7 @@ export function writeUserMaps(user: UserSettings, caller: Caller, option: string
   };
   return [
     folder,
-    ...(deniesSetgroups(caller) ? write("setgroups", DENY, "give up setgroups(2) in the user namespace") : []),
+    ...(deniesSetgroups(caller, user) ? write("setgroups", DENY, "give up setgroups(2) in the user namespace") : []),
     ...write("uid_map", mapText(uidMap, "uid"), `map user ids (${mapWords(uidMap)})`),
     ...write("gid_map", mapText(gidMap, "gid"), `map group ids (${mapWords(gidMap)})`),
   ];

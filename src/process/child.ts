@@ -5,10 +5,12 @@
  */
 
 import { signalName, signalNumber } from "../abi/signals.ts";
+import { terminalSize } from "../command_options.ts";
 import type { Ending, Spawned } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
+import { resizeTerminal } from "../plan/terminal.ts";
 import type { InitReport } from "./init.ts";
-import { PipeReader, pipeSink, pipeStream, PipeWriter } from "./streams.ts";
+import { PipeReader, pipeSink, pipeStream, PipeWriter, TerminalWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
 
 /** The ends of a child's pipes that this process holds. */
@@ -16,6 +18,10 @@ export interface Pipes {
   readonly stdin: number | undefined;
   readonly stdout: number | undefined;
   readonly stderr: number | undefined;
+  /** Whether stdin and stdout are those of a terminal. */
+  readonly isTerminal: boolean;
+  /** Beyond the three, by the numbers that the child has them at. */
+  readonly more: readonly { readonly fd: number; readonly way: "input" | "output"; readonly ours: number }[];
 }
 
 /** What a child needs besides its descriptors. */
@@ -64,8 +70,8 @@ class InputPipe {
   readonly #writer: PipeWriter;
   #stream: WritableStream<Uint8Array> | undefined;
 
-  constructor(fd: number, interest: Interest) {
-    this.#writer = new PipeWriter(fd, interest);
+  constructor(writer: PipeWriter) {
+    this.#writer = writer;
   }
 
   stream(): WritableStream<Uint8Array> {
@@ -121,6 +127,9 @@ export class ChildProcess implements Deno.ChildProcess {
   readonly #stdin: InputPipe | undefined;
   readonly #stdout: OutputPipe | undefined;
   readonly #stderr: OutputPipe | undefined;
+  readonly #terminal: TerminalWriter | undefined;
+  readonly #inputs = new Map<number, InputPipe>();
+  readonly #outputs = new Map<number, OutputPipe>();
   #ended = false;
 
   /** Not for users: {@linkcode Command.spawn} makes children. */
@@ -129,8 +138,15 @@ export class ChildProcess implements Deno.ChildProcess {
     this.pid = pid;
     this.#termination = new Termination(pidfd, graceMs);
     if (guard !== undefined) guard.child = this.#termination;
-    const { stdin, stdout, stderr } = pipes;
-    if (stdin !== undefined) this.#stdin = new InputPipe(stdin, this.#interest);
+    const { stdin, stdout, stderr, isTerminal, more } = pipes;
+    if (stdin !== undefined) {
+      if (isTerminal) this.#terminal = new TerminalWriter(stdin, this.#interest);
+      this.#stdin = new InputPipe(this.#terminal ?? new PipeWriter(stdin, this.#interest));
+    }
+    for (const { fd, way, ours } of more) {
+      if (way === "input") this.#inputs.set(fd, new InputPipe(new PipeWriter(ours, this.#interest)));
+      else this.#outputs.set(fd, new OutputPipe(ours, this.#interest));
+    }
     if (stdout !== undefined) this.#stdout = new OutputPipe(stdout, this.#interest);
     if (stderr !== undefined) this.#stderr = new OutputPipe(stderr, this.#interest);
 
@@ -139,6 +155,7 @@ export class ChildProcess implements Deno.ChildProcess {
     this.status = reactor.ended(pidfd, this.#interest).then((ending) => {
       this.#ended = true;
       this.#termination.end();
+      this.#terminal?.close();
       signal?.removeEventListener("abort", abort);
       guard?.release();
       return commandStatus(report?.ending(ending) ?? ending);
@@ -170,6 +187,33 @@ export class ChildProcess implements Deno.ChildProcess {
    */
   get stderr(): Deno.SubprocessReadableStream {
     return piped(this.#stderr, "stderr").stream();
+  }
+
+  /** What it reads at other descriptors, by their numbers: those that option `fds` has as `"input"`. */
+  get inputs(): Readonly<Record<number, WritableStream<Uint8Array>>> {
+    return Object.fromEntries([...this.#inputs].map(([fd, pipe]) => [fd, pipe.stream()]));
+  }
+
+  /** What it writes at other descriptors, by their numbers: those that option `fds` has as `"output"`. */
+  get outputs(): Readonly<Record<number, Deno.SubprocessReadableStream>> {
+    return Object.fromEntries([...this.#outputs].map(([fd, pipe]) => [fd, pipe.stream()]));
+  }
+
+  /**
+   * Says how large its terminal is; it is told by SIGWINCH.
+   *
+   * @throws {TypeError} When it has no terminal, or has ended.
+   * @throws {RangeError} When a size cannot be.
+   */
+  resize(rows: number, columns: number): void {
+    const size = terminalSize(rows, columns);
+    if (this.#terminal?.perform((fd) => resizeTerminal(fd, size)) !== true) {
+      throw new TypeError(
+        this.#terminal === undefined
+          ? "Cannot resize: the child has no terminal"
+          : "Child process has already terminated",
+      );
+    }
   }
 
   /**
@@ -212,7 +256,8 @@ export class ChildProcess implements Deno.ChildProcess {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#termination.begin();
     await this.status;
-    for (const pipe of [this.#stdin, this.#stdout, this.#stderr]) pipe?.close();
+    const pipes = [this.#stdin, this.#stdout, this.#stderr, ...this.#inputs.values(), ...this.#outputs.values()];
+    for (const pipe of pipes) pipe?.close();
     await reactor.returned();
   }
 }

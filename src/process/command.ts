@@ -5,7 +5,7 @@
  */
 
 import { errnoName, errnoText } from "../abi/errno.ts";
-import { checkProgram, type CommandOptions } from "../command_options.ts";
+import { checkDescriptors, checkProgram, checkTerminal, type CommandOptions } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
 import { reactor } from "../machine/reactor.ts";
@@ -14,9 +14,10 @@ import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { execute } from "../plan/exec.ts";
 import type { Stdio } from "../plan/stdio.ts";
+import { extraOf, makeTerminal } from "./descriptors.ts";
 import { InitReport, launcherFd } from "./init.ts";
 import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
-import { collectSync } from "./streams.ts";
+import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
 
 export type { CommandOptions };
@@ -33,6 +34,9 @@ const OPTION_NAMES = [
   "stdout",
   "stderr",
   "argv0",
+  "unsetEnv",
+  "fds",
+  "tty",
   "windowsRawArguments",
 ] as const satisfies readonly (keyof CommandOptions)[];
 
@@ -125,7 +129,9 @@ export class Command implements Deno.Command {
     let guard: Guard | undefined;
     try {
       const isPiped = STDIO_NAMES.some((name, fd) => (this.#options[name] ?? defaults[fd]) === "piped");
-      reactor.open(isPiped || this.#more.extra !== undefined);
+      reactor.open(
+        isPiped || [this.#more.extra, this.#options.fds, this.#options.tty].some((asked) => asked !== undefined),
+      );
       if (termChild) guard = new Guard();
       const { spawned, pipes, report } = this.#start(defaults);
       return new ChildProcess(spawned, { pipes, guard, signal, graceMs, report });
@@ -140,32 +146,54 @@ export class Command implements Deno.Command {
   #start(defaults: StdioOptions): Started {
     const shim = library();
     const { caller, environment } = shim.context();
-    const { program, stdio } = checkOptions(this.#command, this.#options, defaults, environment);
+    const { program, stdio, descriptors, tty } = checkOptions(this.#command, this.#options, defaults, environment);
     const ours: (number | undefined)[] = [];
     const theirs: (number | undefined)[] = [];
+    const more: Pipes["more"][number][] = [];
     try {
+      const terminal = tty && makeTerminal(tty);
+      if (terminal !== undefined) {
+        [ours[0], ours[1], theirs[0]] = [terminal.write, terminal.read, terminal.peer];
+        if (defaults === OUTPUT_STDIO) shim.write(terminal.write, END_OF_INPUT); // Nobody types anything.
+      }
       for (const [fd, option] of stdio.entries()) {
-        if (option !== "piped") continue;
+        if (option !== "piped" || terminal !== undefined) continue;
         const [read, write] = shim.pipe(fd === 0 ? 1 : 0);
         ours[fd] = fd === 0 ? write : read;
         theirs[fd] = fd === 0 ? read : write;
       }
-      const [stdin, stdout, stderr] = stdio.map((option, fd) => theirs[fd] ?? option) as [Stdio, Stdio, Stdio];
+      const [stdin, stdout, stderr] = stdio.map((option, fd) => {
+        return terminal?.peer ?? theirs[fd] ?? option;
+      }) as [Stdio, Stdio, Stdio];
+      const others = extraOf(descriptors, (way, fd) => {
+        const [read, write] = shim.pipe(way === "input" ? 1 : 0);
+        more.push({ fd, way, ours: way === "input" ? write : read });
+        theirs[fd] = way === "input" ? read : write;
+        return theirs[fd];
+      });
       const { init: onMainExit } = this.#settings;
       const reports = onMainExit === undefined ? undefined : shim.pipe(2);
       if (reports !== undefined) {
-        ours.push(reports[0]);
+        ours[3] = reports[0];
         theirs.push(reports[1]);
       }
       const init = onMainExit && { launcher: launcherFd(), report: reports![1], onMainExit };
-      const child: ChildSettings = { ...program, stdio: [stdin, stdout, stderr], ...this.#more, init };
+      const child: ChildSettings = {
+        ...program,
+        stdio: [stdin, stdout, stderr],
+        tty: terminal !== undefined,
+        ...others,
+        ...this.#more,
+        init,
+      };
       const plan = planChild(this.#settings, child, caller);
       const spawned = shim.spawn(plan, this.#trace());
       if ("step" in spawned) throw refusal(spawned, program);
       const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
-      return { spawned, report, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2] } };
+      const isTerminal = terminal !== undefined;
+      return { spawned, report, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more } };
     } catch (error) {
-      for (const fd of ours) if (fd !== undefined) shim.close(fd);
+      for (const fd of [...ours, ...more.map(({ ours }) => ours)]) if (fd !== undefined) shim.close(fd);
       throw error;
     } finally {
       for (const fd of theirs) if (fd !== undefined) shim.close(fd);
@@ -200,6 +228,7 @@ function waitSync(
     const ending = shim.wait(pidfd);
     return { ending: report?.ending(ending) ?? ending, stdout, stderr };
   } finally {
+    if (pipes.stdin !== undefined) shim.close(pipes.stdin); // Of a terminal.
     shim.close(pidfd);
   }
 }
@@ -210,16 +239,29 @@ function refusePipedStdin(options: CommandOptions): void {
   }
 }
 
+/** What a command is given. */
+interface CheckedOptions {
+  readonly program: Omit<ChildSettings, "stdio">;
+  readonly stdio: StdioOptions;
+  readonly descriptors: ReturnType<typeof checkDescriptors>;
+  readonly tty: ReturnType<typeof checkTerminal>;
+}
+
 /** Checks what a command is given, and works out what is to be executed with which stdio. */
 export function checkOptions(
   command: string | URL,
   options: CommandOptions,
   defaults: StdioOptions,
   environment: Uint8Array,
-): { program: Omit<ChildSettings, "stdio">; stdio: StdioOptions } {
+): CheckedOptions {
   checkNames(options, OPTION_NAMES, "");
   checkSignal(options.signal);
   const stdio = STDIO_NAMES.map((name, fd) => stdioOption(options[name] ?? defaults[fd], name));
+  const tty = checkTerminal(options);
+  const descriptors = checkDescriptors(options.fds);
+  if (defaults === OUTPUT_STDIO && descriptors.some((from) => from === "input" || from === "output")) {
+    throw new TypeError(`Option "fds" can have pipes for "spawn()" only`);
+  }
   const callerCwd = currentFolder();
   const { cwd, environment: changes, ...program } = checkProgram(command, options);
   const inherited = options.clearEnv === true ? new Uint8Array() : environment;
@@ -231,6 +273,8 @@ export function checkOptions(
       callerCwd,
     },
     stdio: stdio as unknown as StdioOptions,
+    descriptors,
+    tty,
   };
 }
 

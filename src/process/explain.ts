@@ -11,6 +11,7 @@ import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import type { Named } from "../plan/step.ts";
+import { extraOf } from "./descriptors.ts";
 import { checkOptions, type CommandOptions, SPAWN_STDIO } from "./command.ts";
 
 /** Options of `Namespace.explain()`: those of the command, as for `Namespace.command()`, and who is to run it. */
@@ -39,16 +40,25 @@ export function explainFor(
   caller: Caller,
   environment: Uint8Array,
 ): Explanation {
-  const { program, stdio } = checkOptions(command ?? "true", options, SPAWN_STDIO, environment);
-  const [stdin, stdout, stderr] = stdio.map((option): Stdio => option === "piped" ? PIPE : option);
+  const { program, stdio, descriptors, tty } = checkOptions(command ?? "true", options, SPAWN_STDIO, environment);
+  const [stdin, stdout, stderr] = stdio.map((option): Stdio => {
+    return tty !== undefined ? TERMINAL : option === "piped" ? PIPE : option;
+  });
   const init = settings.init && { launcher: LAUNCHER, report: PIPE, onMainExit: settings.init };
-  const plan = planChild(settings, { ...program, stdio: [stdin!, stdout!, stderr!], init }, caller);
+  const plan = planChild(settings, {
+    ...program,
+    stdio: [stdin!, stdout!, stderr!],
+    tty: tty !== undefined,
+    ...extraOf(descriptors, () => PIPE),
+    init,
+  }, caller);
   const execution = plan.child.findIndex(({ call }) => call.startsWith("execve"));
   const child = command !== undefined ? plan.child : plan.child.slice(0, execution);
   return new Explanation({ ...plan, child }, caller);
 }
 
 const PIPE: Named = { value: -1, name: "<pipe>" };
+const TERMINAL: Named = { value: -1, name: "<terminal>" };
 const LAUNCHER: Named = { value: -1, name: "<launcher>" };
 
 function checked(as: Somebody): Somebody {

@@ -5,8 +5,10 @@
  */
 
 import { errnoName, errnoNumber, errnoText } from "../abi/errno.ts";
+import { stepError } from "../errors.ts";
 import { library } from "../machine/library.ts";
 import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../machine/reactor.ts";
+import type { Step } from "../plan/step.ts";
 
 /** What a pipe holds, unless told otherwise: pipe(7). */
 const CHUNK_SIZE = 64 * 1024;
@@ -18,6 +20,7 @@ const READS_IN_A_ROW_MAX = 16;
 const WRITE_MAX = 2 ** 30;
 
 const EAGAIN = errnoNumber("EAGAIN");
+const EIO = errnoNumber("EIO");
 const EPIPE = errnoNumber("EPIPE");
 
 /** Closes pipes that nobody can read or write any more: a stream that was never asked for, or never used up. */
@@ -67,7 +70,8 @@ export class PipeReader extends PipeEnd {
         if (result > 0) return result;
         if (result !== -EAGAIN || this.#isFinished) {
           this.close();
-          if (result === 0 || result === -EAGAIN) return 0;
+          // EIO: a terminal that nobody has open on its other side any more.
+          if (result === 0 || result === -EAGAIN || result === -EIO) return 0;
           throw new Error(`Cannot read from a child: ${errnoText(-result)} (${errnoName(-result)})`);
         }
       }
@@ -183,6 +187,11 @@ async function collectStream(stream: ReadableStream<Uint8Array<ArrayBuffer>>): P
 
 /** The end of a pipe that this process writes. */
 export class PipeWriter extends PipeEnd {
+  /** Nothing more is written. */
+  end(): Promise<void> | void {
+    this.close();
+  }
+
   /** Writes all of a chunk, when there is room for it. */
   async write(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length;) {
@@ -201,6 +210,25 @@ export class PipeWriter extends PipeEnd {
   }
 }
 
+/** ^D: the end of input, where a terminal is not told otherwise. */
+export const END_OF_INPUT: Uint8Array<ArrayBuffer> = Uint8Array.of(4);
+
+/** Where this process types on a child's terminal. */
+export class TerminalWriter extends PipeWriter {
+  /** Types the end of input: the terminal stays open for what is shown on it. */
+  override async end(): Promise<void> {
+    await this.write(END_OF_INPUT);
+  }
+
+  /** Performs a step on the terminal's descriptor; says whether it was still open. */
+  perform(step: (fd: number) => Step): boolean {
+    if (this.fd === undefined) return false;
+    const outcome = library().execute([step(this.fd)]);
+    if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+    return true;
+  }
+}
+
 function brokenPipe(): Error {
   const error = new Deno.errors.BrokenPipe(`${errnoText(EPIPE)} (os error ${EPIPE})`);
   return Object.assign(error, { code: "EPIPE" });
@@ -214,7 +242,7 @@ export function pipeSink(pipe: PipeWriter): WritableStream<Uint8Array> {
       controller.signal.addEventListener("abort", () => pipe.close());
     },
     write: (chunk) => pipe.write(chunk),
-    close: () => pipe.close(),
+    close: () => pipe.end(),
     abort: () => pipe.close(),
   });
 }

@@ -25,7 +25,17 @@ const CALLS = [
     "ioctl",
     "mount",
   ],
-  ...["openat", "prctl", "rt_sigprocmask", "setdomainname", "setgroups", "sethostname", "setresgid", "setresuid"],
+  ...[
+    "openat",
+    "prctl",
+    "rt_sigprocmask",
+    "setdomainname",
+    "setgroups",
+    "sethostname",
+    "setresgid",
+    "setresuid",
+    "setsid",
+  ],
   ...["socket", "unshare", "write"],
   ...["chroot", "faccessat", "fallocate", "fchdir", "fsconfig", "fsmount", "fsopen", "mkdirat", "mknodat"],
   ...["mount_setattr", "move_mount", "open_tree", "openat2", "pivot_root", "symlinkat", "umask", "umount2"],
@@ -55,6 +65,7 @@ interface Sent {
 /** A program that explains, simulates and runs every set. Its text must need nothing but what it imports. */
 function program(sets: readonly OptionSet[]): string {
   return `
+    import { extraOf } from "./src/process/descriptors.ts";
     import { SPAWN_STDIO, checkOptions } from "./src/process/command.ts";
     import { library } from "./src/machine/library.ts";
     import { Simulator } from "./src/machine/simulator.ts";
@@ -72,17 +83,22 @@ function program(sets: readonly OptionSet[]): string {
       const isThere = (path: string) => !path.startsWith("/nowhere");
       const isFolder = (path: string) => !(options.privateTmp && path.startsWith("/tmp/"));
       const simulator = new Simulator({ caller, isExecutable: isFile, isFolder, isFile, isThere });
-      const { program, stdio } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
-      const pipes = stdio.map((from) => from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from) as any;
+      const { program, stdio, descriptors, tty } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
       const open = (path: string) => simulator.process.open({ path }, true, 10); // Above those that are put in place.
+      const terminal = tty && open("terminal");
+      const pipes = stdio.map((from) => terminal ?? (from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from)) as any;
+      const others = extraOf(descriptors, () => open("pipe"));
       const init = settings.init && { launcher: open("launcher"), report: open("report"), onMainExit: settings.init };
-      simulator.spawn(planChild(settings, { ...program, stdio: pipes, init }, caller));
+      simulator.spawn(planChild(settings, { ...program, stdio: pipes, tty: tty !== undefined, ...others, init }, caller));
 
       const child = new Namespace(options).command(command, commandOptions).spawn();
       await child.status;
       for (const name of ["stdin", "stdout", "stderr"] as const) {
+        if (commandOptions.tty && name === "stdout") await child.stdout.cancel();
         if (commandOptions[name] === "piped") await (name === "stdin" ? child.stdin.close() : child[name].cancel());
       }
+      for (const stream of Object.values(child.inputs)) await (stream as any).close();
+      for (const stream of Object.values(child.outputs)) await (stream as any).cancel();
       children.push({ pid: child.pid, explanation, calls: simulator.calls });
     }
     const plain = (_: string, value: unknown) => value instanceof Uint8Array ? { bytes: [...value] } : value;
@@ -142,7 +158,7 @@ function compareWithSimulator(
     assertEquals(args.length, ours.args.length, where);
     for (const [position, argument] of args.entries()) {
       let wanted = ours.args[position]!;
-      if (isDescriptor(call, position) && typeof wanted === "number" && wanted > 2) {
+      if (isDescriptor(call, position) && !isMarked(ours) && typeof wanted === "number" && wanted > 2) {
         if (!descriptors.has(wanted)) descriptors.set(wanted, argument.value as number);
         wanted = descriptors.get(wanted)!;
       } else if (wanted === "&parent" || wanted === "&go") {
@@ -154,16 +170,24 @@ function compareWithSimulator(
         assertEquals(argument.value ?? argument.text, describeBytes(call, wanted.bytes), where);
         continue;
       }
+      if (call === "ioctl" && wanted === null) wanted = 0; // TIOCSCTTY takes a number there.
       // strace says [] of an empty set of signals and of an empty list alike.
       assertEquals(argument.value, wanted, where);
     }
-    if (call === "futex") continue; // Whether it had to wait is not of the plan.
+    if (call === "futex" || isMarked(ours)) continue; // Whether it had to wait, or there is one, is not of the plan.
     assertEquals(result < 0, ours.result < 0, where);
     if (opens(call)) descriptors.set(ours.result, result);
   }
   const word = words.get("&parent")!;
   assertEquals(words.get("&go") ?? word + 4, word + 4, title);
 }
+
+/** Whether it is about whatever has a number. */
+function isMarked({ call, args }: SentCall): boolean {
+  return call === "fcntl" && args[1] === F_SETFD;
+}
+
+const F_SETFD = 2;
 
 function isDescriptor(call: string, position: number): boolean {
   if (call === "move_mount") return position === 0 || position === 2;
@@ -279,7 +303,9 @@ function isExplainedBy(
   if (text === explained || typeof value === "number" && explained === String(value)) return true;
   if (NAMES.has(explained)) return value === NAMES.get(explained);
   if (explained === "&parent" || explained === "&go") return typeof value === "number" && value > 4096;
-  if (explained === "<pipe>" || explained === "<launcher>") return typeof value === "number" && value > 2;
+  if (explained === "<pipe>" || explained === "<terminal>" || explained === "<launcher>") {
+    return typeof value === "number" && value > 2;
+  }
   const [, from] = /^<(\w+)>$/.exec(explained) ?? [];
   if (from !== undefined) return earlier.some(({ call, result }) => call === from && result === value);
   if (explained === `"/proc/<child>"`) return value === `/proc/${pid}`;

@@ -12,6 +12,7 @@ import { describeCall } from "../../src/plan/describe.ts";
 import { callerOf } from "../../src/plan/explain.ts";
 import { planSetup } from "../../src/plan/setup.ts";
 import { cloneStep, type Plan, type Step } from "../../src/plan/step.ts";
+import { extraOf } from "../../src/process/descriptors.ts";
 import { checkOptions, refusal, SPAWN_STDIO } from "../../src/process/command.ts";
 import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
@@ -29,10 +30,16 @@ addEventListener("unload", () => console.log(`${rehearsed} failures were rehears
 
 /** A child as `Command` has it planned, with pipes at 10, 11 and 12, and init at 13 and 14. */
 function childOf(settings: Settings, command: string, options: CommandOptions): ChildSettings {
-  const { program, stdio } = checkOptions(command, options, SPAWN_STDIO, new Uint8Array());
-  const [stdin, stdout, stderr] = stdio.map((from, fd) => from === "piped" ? 10 + fd : from);
+  const { program, stdio, descriptors, tty } = checkOptions(command, options, SPAWN_STDIO, new Uint8Array());
+  const [stdin, stdout, stderr] = stdio.map((from, fd) => from === "piped" || tty !== undefined ? 10 + fd : from);
   const init = settings.init && { launcher: 13, report: 14, onMainExit: settings.init };
-  return { ...program, stdio: [stdin!, stdout!, stderr!], init };
+  return {
+    ...program,
+    stdio: [stdin!, stdout!, stderr!],
+    tty: tty !== undefined,
+    ...extraOf(descriptors, (_, fd) => 20 + fd),
+    init,
+  };
 }
 
 /** Refuses the calls of one actor that were chosen, by how many it made before. */
@@ -42,7 +49,7 @@ function refusing(by: Actor, errnos: ReadonlyMap<number, string>): Fault {
 
 function simulate(child: ChildSettings, caller: Caller, fault?: Fault): Simulator {
   const simulator = new Simulator({ caller, fault });
-  for (const from of [...child.stdio, ...child.extra ?? [], child.init?.launcher, child.init?.report]) {
+  for (const from of new Set([...child.stdio, ...child.extra ?? [], child.init?.launcher, child.init?.report])) {
     if (typeof from === "number") simulator.process.open({ path: "pipe" }, true, from);
   }
   return simulator;
@@ -170,7 +177,8 @@ function checkStarted(
   assertNotEquals(child!.program, undefined);
   assert(child!.bound);
   const given = [...extra, ...(init === undefined ? [] : fromOutside ? [init.report, "executable"] : [init.report])];
-  assertEquals([...child!.fds.keys()].sort(), [0, 1, 2, ...given.map((_, index) => 3 + index)]);
+  const numbers = given.flatMap((from, index) => from === undefined ? [] : [3 + index]);
+  assertEquals([...child!.fds.keys()].sort((a, b) => a - b), [0, 1, 2, ...numbers]);
   assertEquals(process.namespaces.get("mnt")!.mounts, []);
 }
 

@@ -61,6 +61,8 @@ export const OPTION_SETS: readonly OptionSet[] = [
     },
     user: "nobody",
   },
+  { options: { privateUser: { uid: 0, gid: 0, setgroups: "deny" } }, commandOptions: { gid: 0 } },
+  { options: { privateUser: { setgroups: "allow" } }, user: "root" },
   { options: { privatePid: true, privateTmp: true, privateNet: true, hostname: "box" } },
   {
     options: {
@@ -87,6 +89,14 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
   ...VIEW_SETS,
+  { options: {}, commandOptions: { tty: true } },
+  { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
+  {
+    options: { privateTmp: true },
+    commandOptions: { fds: { 3: "input", 5: "output" }, stdout: "null", unsetEnv: ["HOME"] },
+  },
+  { options: { init: true }, commandOptions: { fds: { 4: 1 }, tty: true } },
+  { options: { privateMount: true }, commandOptions: { fds: { 3: "output", 4: 2 }, uid: 7 }, user: "root" },
   { options: { init: true } },
   { options: { init: true, onMainExit: "wait", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
 ];

@@ -1,0 +1,100 @@
+/**
+ * `--config FILE`: options from a file of JSON, below those of the command line; and `--print-config`, the way back.
+ *
+ * @module
+ */
+
+import type { CommandOptions } from "../command_options.ts";
+import { checkNames, shown, text } from "../checks.ts";
+import type { NamespaceOptions } from "../options.ts";
+import type { Invocation } from "./arguments.ts";
+import { UsageError } from "./words.ts";
+import schema from "./config.schema.json" with { type: "json" };
+
+/** What is of the command, and not of its namespaces. */
+const COMMAND_NAMES = ["env", "clearEnv", "unsetEnv", "cwd", "uid", "gid", "argv0"] as const satisfies readonly (
+  keyof CommandOptions
+)[];
+
+/** A file, as it was written; what is in the options is checked where options are. */
+interface Config extends NamespaceOptions, Pick<CommandOptions, typeof COMMAND_NAMES[number]> {
+  readonly $schema?: string;
+  readonly command?: string;
+  readonly args?: readonly string[];
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Puts the options of a file below those of a command line.
+ *
+ * @throws {UsageError} When the file cannot be read, or is no JSON.
+ * @throws {TypeError} When an option in it is not known.
+ */
+export function withConfig(invocation: Invocation, path: string): Invocation {
+  const { $schema: _, command, args = [], timeoutMs, ...config } = read(path);
+  const { namespace, commandOptions } = invocation;
+  const names = COMMAND_NAMES.filter((name) => config[name] !== undefined);
+  const below = Object.fromEntries(names.map((name) => [name, config[name]])) as CommandOptions;
+  const unsetEnv = [...below.unsetEnv ?? [], ...commandOptions.unsetEnv ?? []];
+  const env = { ...below.env, ...commandOptions.env };
+  for (const name of commandOptions.unsetEnv ?? []) delete env[name];
+  const isOwnCommand = invocation.command === undefined;
+  if (!Array.isArray(args)) throw new TypeError(`Option "args" must be an array: got ${shown(args)}`);
+  return {
+    ...invocation,
+    namespace: {
+      ...Object.fromEntries(Object.entries(config).filter(([name]) => !COMMAND_NAMES.some((one) => one === name))),
+      ...Object.fromEntries(Object.entries(namespace).filter(([name, value]) => isGiven(name, value))),
+    },
+    command: isOwnCommand && command !== undefined ? text(command, "command") : invocation.command,
+    commandOptions: {
+      ...below,
+      ...commandOptions,
+      clearEnv: commandOptions.clearEnv === true || below.clearEnv === true,
+      args: isOwnCommand ? [...args] : commandOptions.args ?? [],
+      env,
+      ...(unsetEnv.length === 0 ? {} : { unsetEnv: unsetEnv.filter((name) => !(name in (commandOptions.env ?? {}))) }),
+    },
+    timeoutMs: invocation.timeoutMs ?? timeoutMs,
+  };
+}
+
+/** Signals end the command unless that is negated: there is no telling whether it was said. */
+function isGiven(name: string, value: unknown): boolean {
+  return value !== undefined && !(name === "termChild" && value === true);
+}
+
+function read(path: string): Config {
+  const name = JSON.stringify(path);
+  let content: string;
+  try {
+    content = Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      throw new UsageError(`--config needs to read ${name}: run Deno with --allow-read=${path} beside --allow-ffi`);
+    }
+    throw new UsageError(`Cannot read --config ${name}: ${error instanceof Error ? error.message : error}`);
+  }
+  let config: unknown;
+  try {
+    config = JSON.parse(content);
+  } catch (error) {
+    throw new UsageError(`Cannot read --config ${name}: ${error instanceof Error ? error.message : error}`);
+  }
+  checkNames(config as object, Object.keys(schema.properties), "");
+  return config as Config;
+}
+
+/** The options that an invocation comes to, as `--config` takes them. */
+export function configText({ namespace, command, commandOptions, timeoutMs }: Invocation): string {
+  const { args, env, ...rest } = commandOptions;
+  const config = {
+    ...namespace,
+    ...Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== false)),
+    ...(Object.keys(env ?? {}).length === 0 ? {} : { env }),
+    timeoutMs,
+    command,
+    ...(command === undefined ? {} : { args }),
+  };
+  return JSON.stringify(config, (key, value) => key === "termChild" && value === true ? undefined : value, 2);
+}

@@ -1,0 +1,100 @@
+// nsrun --config: options from a file, below those of the command line.
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { nsrun, stdoutOf } from "./support/cli.ts";
+import { USERS } from "./support/nobody.ts";
+import { makeSchema, SCHEMA_FILE } from "./support/schema.ts";
+
+const READING = ["--allow-ffi", "--allow-read"];
+
+async function withFile(content: unknown, use: (path: string) => Promise<void>): Promise<void> {
+  const path = Deno.makeTempFileSync({ suffix: ".json" });
+  try {
+    Deno.writeTextFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+    Deno.chmodSync(path, 0o644);
+    await use(path);
+  } finally {
+    Deno.removeSync(path);
+  }
+}
+
+Deno.test("the schema of --config is that of the options", async () => {
+  const committed = JSON.parse(Deno.readTextFileSync(SCHEMA_FILE));
+  const made = JSON.parse(await makeSchema());
+  assertEquals(committed, made, `run "deno task schema"`);
+  assert(["privateTmp", "hostname", "unsetEnv", "command"].every((name) => name in made.properties));
+});
+
+for (const user of USERS) {
+  Deno.test(`nsrun --config takes namespaces and the command from a file, as ${user}`, async () => {
+    const config = {
+      $schema: "https://example.org/config.schema.json",
+      hostname: "box",
+      privatePid: true,
+      env: { A: "1", B: "1" },
+      unsetEnv: ["PRESENT"],
+      command: "sh",
+      args: ["-c", "echo $$ $(hostname) $A $B $PRESENT"],
+    };
+    await withFile(config, async (path) => {
+      const options = { user, permissions: READING };
+      assertEquals(await stdoutOf(["--config", path], options), "1 box 1 1\n");
+      const words = [`--config=${path}`, "--hostname", "other", "--env", "B=2", "--env", "PRESENT=3"];
+      assertEquals(await stdoutOf(words, options), "1 other 1 2 3\n");
+      assertEquals(await stdoutOf(["--config", path, "echo", "$A"], options), "$A\n");
+      const explained = await stdoutOf(["explain", "--config", path], options);
+      assertStringIncludes(explained, `sethostname("box", 3)`);
+    });
+  });
+}
+
+Deno.test("nsrun --print-config prints what --config takes", async () => {
+  const words = ["-p", "--private-tmp=size=16m", "--hostname", "box", "--env", "A=1", "--no-term-child"];
+  const printed = await stdoutOf([...words, "--timeout", "5", "--print-config", "sh", "-c", "true"]);
+  assertEquals(JSON.parse(printed), {
+    privatePid: true,
+    privateTmp: { size: "16m" },
+    hostname: "box",
+    termChild: false,
+    env: { A: "1" },
+    timeoutMs: 5000,
+    command: "sh",
+    args: ["-c", "true"],
+  });
+  await withFile(printed, async (path) => {
+    const again = await stdoutOf(["--config", path, "--print-config"], { permissions: READING });
+    assertEquals(JSON.parse(again), JSON.parse(printed));
+  });
+});
+
+Deno.test("nsrun says what a file for --config cannot be", async () => {
+  const refused = async (path: string, permissions: readonly string[], text: string) => {
+    const { code, stderr } = await nsrun(["--config", path, "true"], { permissions });
+    assertEquals(code, 125);
+    assertStringIncludes(stderr, text);
+  };
+  await withFile({ hostnme: "box" }, async (path) => {
+    await refused(path, ["--allow-ffi"], `run Deno with --allow-read=${path}`);
+    await refused(path, READING, `Unknown option "hostnme": did you mean --hostname?`);
+  });
+  await withFile("{", async (path) => await refused(path, READING, `Cannot read --config "${path}"`));
+  await withFile([], async (path) => await refused(path, READING, "Options must be an object"));
+  await withFile({ hostname: 5 }, async (path) => await refused(path, READING, "--hostname must be a string"));
+  await withFile({ args: 5, command: "true" }, async (path) => {
+    const { stderr } = await nsrun(["--config", path], { permissions: READING });
+    assertStringIncludes(stderr, `"args" must be an array`);
+  });
+  await refused("/nowhere/x.json", READING, `Cannot read --config "/nowhere/x.json"`);
+});
+
+Deno.test("what the kernel refuses is explained for options of a file, too", async () => {
+  await withFile(
+    { privateUser: { uidMap: [{ inside: 0, outside: 0 }], gidMap: [{ inside: 0, outside: 0 }] } },
+    async (path) => {
+      const { code, stderr } = await nsrun(["--config", path, "true"], { user: "nobody", permissions: READING });
+      assertEquals(code, 125);
+      assertStringIncludes(stderr, "user ids");
+      assertStringIncludes(stderr, "EPERM");
+    },
+  );
+});

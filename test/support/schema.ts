@@ -1,0 +1,104 @@
+/**
+ * The JSON schema of `nsrun --config`, made from the options' own types and docstrings: `deno task schema` writes it.
+ *
+ * @module
+ */
+
+/** Where it is. */
+export const SCHEMA_FILE: URL = new URL("../../src/cli/config.schema.json", import.meta.url);
+
+interface Type {
+  readonly kind: string;
+  // deno-lint-ignore no-explicit-any -- by its kind
+  readonly value?: any;
+}
+
+interface Property {
+  readonly name: string;
+  readonly jsDoc?: { readonly doc?: string };
+  readonly tsType: Type;
+}
+
+type Schema = Record<string, unknown>;
+
+/** Of a command line, what has no type of this package. */
+const OTHERS: Schema = {
+  $schema: { type: "string", description: "Where this schema is, for editors." },
+  command: { type: "string", description: "What is to be run, unless the command line says." },
+  args: { type: "array", items: { type: "string" }, description: "Its arguments, where the command is that above." },
+  env: { type: "object", additionalProperties: { type: "string" }, description: "Variables of its environment." },
+  clearEnv: { type: "boolean", description: "It gets no variables but those of env." },
+  cwd: { type: "string", description: "The folder it starts in." },
+  uid: { type: "number", description: "Become this user before it starts." },
+  gid: { type: "number", description: "The same for a group." },
+  timeoutMs: { type: "number", description: "Milliseconds that it may take." },
+};
+/** Those of a command that are not for the command line. */
+const NOT_HERE = ["fds", "tty"];
+
+/** Makes the schema, as the text that the file is to have. */
+export async function makeSchema(): Promise<string> {
+  const source = new URL("../../src/", import.meta.url);
+  const files = [...Deno.readDirSync(source)].map(({ name }) => name).filter((name) => /^options.*\.ts$/.test(name))
+    .sort();
+  const paths = [...files, "command_options.ts"].map((name) => new URL(name, source).pathname);
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["doc", "--json", ...paths] }).output();
+  const { nodes } = JSON.parse(new TextDecoder().decode(stdout));
+  const interfaces = new Map<string, readonly Property[]>();
+  const aliases = new Map<string, Type>();
+  // deno-lint-ignore no-explicit-any -- by its kind
+  for (const { name, declarations } of Object.values<any>(nodes).flatMap(({ symbols }) => symbols)) {
+    const [{ kind, def }] = declarations;
+    if (kind === "interface") interfaces.set(name, def.properties);
+    if (kind === "typeAlias") aliases.set(name, def.tsType);
+  }
+  const object = (properties: readonly Property[]): Schema =>
+    Object.fromEntries(properties.map(({ name, jsDoc, tsType }) => [name, {
+      ...schemaOf(tsType),
+      ...(jsDoc?.doc === undefined ? {} : { description: plain(jsDoc.doc) }),
+    }]));
+  const schemaOf = ({ kind, value }: Type): Schema => {
+    switch (kind) {
+      case "keyword":
+        return { type: value };
+      case "literal":
+        return { const: value[value.kind] };
+      case "array":
+        return { type: "array", items: schemaOf(value) };
+      case "typeOperator":
+        return schemaOf(value.tsType);
+      case "parenthesized":
+        return schemaOf(value);
+      case "union": {
+        const members = (value as Type[]).filter((type) => type.value !== "undefined").map(schemaOf);
+        return members.length === 1 ? members[0]! : { anyOf: members };
+      }
+      case "typeRef": {
+        const properties = interfaces.get(value.typeName);
+        if (properties !== undefined) {
+          return { type: "object", properties: object(properties), additionalProperties: false };
+        }
+        const alias = aliases.get(value.typeName);
+        return alias === undefined ? {} : schemaOf(alias);
+      }
+      default:
+        return {}; // Whatever it is, the options are checked again.
+    }
+  };
+  const own = interfaces.get("CommandOptions")!.filter(({ name }) => !NOT_HERE.includes(name));
+  const schema = {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "nsrun --config",
+    type: "object",
+    properties: { ...OTHERS, ...object(own), ...object(interfaces.get("NamespaceOptions")!) },
+    additionalProperties: false,
+  };
+  return `${JSON.stringify(schema, null, 2)}\n`;
+}
+
+/** A docstring without its tags and examples. */
+function plain(doc: string): string {
+  return doc.split(/\n?@\w+/)[0]!.replaceAll(/\{@linkcode (?:\w+\.)?(\w+)\}/g, "$1").replaceAll(/\s+/g, " ").trim();
+}
+
+if (import.meta.main) Deno.writeTextFileSync(SCHEMA_FILE, await makeSchema());
