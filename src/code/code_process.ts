@@ -4,6 +4,7 @@
  * @module
  */
 
+import { reactor } from "../machine/reactor.ts";
 import { checkNames, type Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import type { Trace } from "../process/command.ts";
@@ -85,5 +86,6 @@ async function receive(
     channel.close();
     killNow(child); // Where it wrote what is no reply.
     await ended;
+    await reactor.returned();
   }
 }
