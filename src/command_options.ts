@@ -120,6 +120,22 @@ function variable(name: unknown, option: string): string {
   throw new TypeError(`Option "${option}" has a name that cannot be: ${shown(given)} is empty or has a "=" in it`);
 }
 
+/**
+ * The descriptors that a command is given by the launcher, which has pipes of its own where numbers are free: those that
+ * it inherits, by the same numbers.
+ *
+ * @throws {TypeError} When one comes from elsewhere.
+ * @throws {RangeError} When a descriptor has a number that cannot be.
+ */
+export function launchedDescriptors(fds: CommandOptions["fds"]): readonly (number | undefined)[] {
+  return checkDescriptors(fds).map((from, index) => {
+    if (from === undefined || from === 3 + index) return from;
+    throw new TypeError(
+      `Option "fds.${3 + index}" must be "inherit" here: nobody is there to have the other end of it`,
+    );
+  });
+}
+
 /** The highest descriptor that a command can be given. */
 const FD_MAX = 255;
 

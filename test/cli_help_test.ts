@@ -31,6 +31,7 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["overlay", "/a:lower=/b"],
   ["symlink", "a:/b"],
   ["file", "/a:b"],
+  ["inherit-fd", "5"],
   ["setgroups", "deny"],
 ]);
 const BESIDE: ReadonlyMap<string, string[]> = new Map([

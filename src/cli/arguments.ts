@@ -50,7 +50,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["env", "unset-env", "uid-map", "gid-map"] as const;
+const REPEATED = ["env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
 
@@ -298,6 +298,9 @@ function commandOptions(flags: Flags, args: string[]): CommandOptions {
     env: environment(flags.env),
     ...(flags["unset-env"].length === 0 ? {} : { unsetEnv: flags["unset-env"] }),
     clearEnv: flags["clear-env"],
+    ...(flags["inherit-fd"].length === 0 ? {} : {
+      fds: Object.fromEntries(flags["inherit-fd"].map((fd) => [descriptor(fd, "--inherit-fd"), "inherit" as const])),
+    }),
     ...(cwd === undefined ? {} : { cwd }),
     ...(uid === undefined ? {} : { uid: number(uid, "--uid") }),
     ...(gid === undefined ? {} : { gid: number(gid, "--gid") }),

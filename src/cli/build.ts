@@ -34,7 +34,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
   if (output === undefined) throw new UsageError("build needs --output FILE");
-  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv } = commandOptions;
+  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv, fds } = commandOptions;
   const given = {
     args,
     argv0,
@@ -44,6 +44,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     gid,
     uid,
     unsetEnv,
+    fds,
     timeoutMs,
     output,
     arch: arch as Architecture | undefined,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkProgram } from "../command_options.ts";
+import { checkProgram, launchedDescriptors } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
@@ -30,8 +30,10 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   const { caller, environment } = library().context();
   const { environment: changes, ...program } = checkProgram(command!, commandOptions);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
+  const asked = launchedDescriptors(commandOptions.fds).map((fd) => fd === undefined ? undefined : { inherited: fd });
   const child: ChildSettings = {
     ...program,
+    ...(asked.length === 0 ? {} : { extra: asked, extraOption: "fds" }),
     environment: mergeEnvironment(inherited, changes),
     callerCwd: { callerFolder: true },
     stdio: ["inherit", "inherit", "inherit"],

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkProgram } from "../command_options.ts";
+import { checkProgram, launchedDescriptors } from "../command_options.ts";
 import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { validate } from "../options.ts";
@@ -52,7 +52,18 @@ export async function run(argv: readonly string[]): Promise<number> {
   const { clearEnv = false } = commandOptions;
   const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];
   const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
-  const options = { clearEnv, debug, timeoutMs, statusFd, name: "nsrun", origin: "", wording: WORDING, diagnoser };
+  const descriptors = launchedDescriptors(commandOptions.fds);
+  const options = {
+    clearEnv,
+    descriptors,
+    debug,
+    timeoutMs,
+    statusFd,
+    name: "nsrun",
+    origin: "",
+    wording: WORDING,
+    diagnoser,
+  };
   const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
   return become(image, ["nsrun"]);
 }

@@ -28,6 +28,7 @@ const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {
   if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
+  if (name === "fds") return "--inherit-fd";
   const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
   if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
   const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);

@@ -5,7 +5,7 @@
  */
 
 import type { Architecture } from "../abi/syscalls.ts";
-import { checkProgram, type CommandOptions } from "../command_options.ts";
+import { checkProgram, type CommandOptions, launchedDescriptors } from "../command_options.ts";
 import { checkNames, type NamespaceOptions, validate } from "../options.ts";
 import { bundleIn } from "./image.ts";
 import { originOf } from "./bundle.ts";
@@ -15,7 +15,7 @@ import { compile, type Wording } from "./compile.ts";
 
 /** Options of `Namespace.build()`. What they share with Deno.Command has the same meaning. */
 export interface BuildOptions
-  extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid" | "unsetEnv"> {
+  extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid" | "unsetEnv" | "fds"> {
   /** Where the executable is written, as its owner's, with mode 0755. @default {nowhere: its bytes are returned only} */
   output?: string | URL | undefined;
   /** The architecture that it is for. @default {this one} */
@@ -39,6 +39,7 @@ const OPTION_NAMES = [
   "gid",
   "uid",
   "unsetEnv",
+  "fds",
   "output",
   "arch",
   "anyCommand",
@@ -85,6 +86,7 @@ export async function build(
       ...(cwd === undefined ? {} : { cwd }),
       env: Object.fromEntries([...environment].filter(([, value]) => value !== undefined)),
       unsetEnv: [...environment].flatMap(([name, value]) => value === undefined ? [name] : []),
+      ...(options.fds === undefined ? {} : { fds: options.fds }),
       clearEnv,
       anyCommand,
       arch,
@@ -95,6 +97,7 @@ export async function build(
     anyCommand,
     clearEnv,
     timeoutMs,
+    descriptors: launchedDescriptors(options.fds),
     origin: JSON.stringify(origin),
     cause: (step, code, section) => findCause({ step, code, section }, nothingKnown(arch)),
     ...(wording === undefined ? {} : { wording }),

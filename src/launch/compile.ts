@@ -31,6 +31,8 @@ export interface LaunchOptions extends
   readonly executable?: number;
   /** Descriptors that the command has at 3, 4 and so on. */
   readonly extra?: readonly number[];
+  /** The same, where they were asked for: see {@linkcode launchedDescriptors}. */
+  readonly descriptors?: readonly (number | undefined)[];
 }
 
 /** The likely cause of a step's refusal, where it is known. */
@@ -64,7 +66,13 @@ export function compile(
   const opened = options.executable === undefined
     ? undefined
     : keepOpen(options.executable, options.extra?.length ?? 0);
-  const place: Place = { ...program, extra: options.extra ?? [], callerCwd: { callerFolder: true } };
+  const { descriptors = [] } = options;
+  const asked = descriptors.map((fd) => fd === undefined ? undefined : { inherited: fd });
+  const place: Place = {
+    ...program,
+    ...(asked.length === 0 ? { extra: options.extra ?? [] } : { extra: asked, extraOption: "fds" }),
+    callerCwd: { callerFolder: true },
+  };
   const variant = (caller: Caller): Variant => {
     const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
     return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };

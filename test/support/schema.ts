@@ -34,7 +34,7 @@ const OTHERS: Schema = {
   timeoutMs: { type: "number", description: "Milliseconds that it may take." },
 };
 /** Those of a command that are not for the command line. */
-const NOT_HERE = ["fds", "tty"];
+const NOT_HERE = ["tty"];
 
 /** Makes the schema, as the text that the file is to have. */
 export async function makeSchema(): Promise<string> {
