@@ -36,10 +36,17 @@ export function picture({ caller, clone, steps }: Explanation): string {
     `  subgraph inside[${quoted(inside)}]`,
     `    child[${quoted(...childLines(made, child))}]`,
   ];
-  const mounts = child.filter(({ call, args }) => call === "mount" && args[2] !== "NULL");
-  mounts.forEach(({ args: [, target, type, flags, data] }, index) => {
-    const details = [flags!, ...(data === "NULL" ? [] : [text(data!)])];
-    lines.push(`    mount${index}[(${quoted(`${text(type!)} at ${text(target!)}`, ...details)})]`);
+  const mounts = child.filter(({ call, args, what }) =>
+    call === "mount" && args[2] !== "NULL" || call === "open_tree" && what.startsWith("bind ")
+  );
+  mounts.forEach(({ call, what, args: [, target, type, flags, data] }, index) => {
+    const details = call !== "mount" ? [] : [flags!, ...(data === "NULL" ? [] : [text(data!)])];
+    // What is mounted in a root of its own is mounted on the current folder.
+    const inRoot = call !== "mount" || !text(target!).startsWith("/");
+    const title = inRoot
+      ? what.replace(/^mount (?:an )?/, "").replaceAll('"', "")
+      : `${text(type!)} at ${text(target!)}`;
+    lines.push(`    mount${index}[(${quoted(title, ...details)})]`);
   });
   lines.push("  end", `  parent -->|${quoted(clone.text)}| child`);
   for (const label of maps(steps)) lines.push(`  parent -.->|${quoted(label)}| child`);

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { type MountOptions, Namespace, type NamespaceOptions } from "../../mod.ts";
+import { picture } from "../../src/plan/picture.ts";
 import { validate } from "../../src/options.ts";
 import { sandboxOptions } from "../../src/sandbox.ts";
 
@@ -72,4 +73,16 @@ Deno.test("sandboxOptions() lets any option take the place of its own", () => {
   assertEquals(sandboxOptions({ mounts: [mine] }).mounts!.at(-2), mine);
   const { mounts } = sandboxOptions({ privatePid: false });
   assertEquals(mounts!.filter((mount) => "source" in mount && mount.source.startsWith("/proc")), []);
+});
+
+Deno.test("picture() shows what is mounted in a root of its own, where it is", () => {
+  const mounts: MountOptions[] = [{ type: "tmpfs", target: "/a" }, {
+    type: "bind",
+    source: "/etc",
+    target: "/b",
+    readonly: true,
+  }];
+  const lines = picture(new Namespace({ root: "empty", mounts, privateTmp: true }).explain("x", { as: { uid: 0 } }));
+  const shown = [...lines.matchAll(/mount\d+\[\("(.*?)(?:<br>.*)?"\)\]/g)].map(([, title]) => title);
+  assertEquals(shown, ["tmpfs as the new root", "tmpfs at /tmp", "tmpfs at /a", "bind /etc read-only at /b"]);
 });

@@ -3,7 +3,8 @@ import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { sandboxOptions } from "../../src/sandbox.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
-import type { User } from "../support/program.ts";
+import { stdoutOf } from "../support/cli.ts";
+import { runProgram, type User } from "../support/program.ts";
 import { SYSTEM } from "../support/view_sets.ts";
 
 // Init is kept in memory from its first use on.
@@ -244,6 +245,21 @@ for (const user of USERS) {
       assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["real"]);
       assertEquals([...Deno.readDirSync(`${folder}/real`)], []);
     });
+  });
+
+  isolatedTest(`nsrun mounts in the order of its options, as ${user}`, async () => {
+    const options = ["--tmpfs", "/mnt", "--ro-bind", "/etc:/mnt/etc", "--hide=/mnt/etc/passwd", "--file=/mnt/a:b:c"];
+    const said = await stdoutOf([...options, "sh", "-c", "wc -c /mnt/etc/passwd; ls /mnt; cat /mnt/a"], { user });
+    assertEquals(said, "0 /mnt/etc/passwd\na\netc\nb:c");
+    assertEquals(await stdoutOf(["--sandbox", "--init", "sh", "-c", "id -u; ls -A /home/sandbox"], { user }), "1000\n");
+  });
+
+  isolatedTest(`reexec() goes into a root with mounts, as ${user}`, async () => {
+    const code = `
+      await new Namespace({ mounts: [{ type: "hide", target: "/etc/passwd" }], privatePid: true }).reexec();
+      console.log(Deno.pid, JSON.stringify(Deno.readTextFileSync("/etc/passwd")));`;
+    const { stdout, stderr } = await runProgram(code, { user, permissions: ["--allow-all"] });
+    assertEquals([stdout, stderr], ['1 ""\n', ""]);
   });
 
   isolatedTest(`sandbox() runs programs that see nothing else, as ${user}`, async () => {
