@@ -7,6 +7,8 @@ const std = @import("std");
 const assert = std.debug.assert;
 const Step = @import("plan.zig").Step;
 const not_run = @import("plan.zig").not_run;
+const again = @import("plan.zig").again;
+const again_max = @import("plan.zig").again_max;
 
 /// How the execution of some steps ended.
 pub const Outcome = struct {
@@ -24,7 +26,10 @@ pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) 
     var index: u32 = 0;
     while (index < steps.len) { // Each turn adds at least one.
         const step = &steps[index];
-        const result = kernel.call(step.number, arguments(step, data, results[0..index]));
+        const values = arguments(step, data, results[0..index]);
+        var result = kernel.call(step.number, values);
+        var left: u32 = again_max;
+        while (left > 0 and isForAgain(step, result)) : (left -= 1) result = kernel.call(step.number, values);
         results[index] = result;
         index += 1 + if (errnoOf(result)) |errno|
             tolerated(step, errno) orelse return .{ .step = index, .errno = errno }
@@ -64,8 +69,15 @@ fn errnoOf(result: i64) ?u16 {
 /// How many steps to leave out after this errno, or null when it is a failure.
 fn tolerated(step: *const Step, errno: u16) ?u16 {
     assert(errno != 0);
-    for (step.rules) |rule| if (rule.errno == errno) return rule.skip;
+    for (step.rules) |rule| if (rule.errno == errno and rule.skip != again) return rule.skip;
     return null;
+}
+
+/// Whether the step is to be made again after this result.
+fn isForAgain(step: *const Step, result: i64) bool {
+    const errno = errnoOf(result) orelse return false;
+    for (step.rules) |rule| if (rule.errno == errno and rule.skip == again) return true;
+    return false;
 }
 
 // ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,6 +149,27 @@ test "execute() goes on after a tolerated errno, leaving out what the rule says"
     try testing.expectEqual(Outcome{ .step = 3, .errno = 0 }, outcome);
     try testing.expectEqual(102, recorder.calls[1].number);
     try testing.expectEqual([3]i64{ -38, not_run, 0 }, results);
+}
+
+test "execute() makes a step again where a rule says so, and not for ever" {
+    var sample = numbered(1);
+    sample.child[0].rules[0] = .{ .errno = 11, .skip = again };
+    var recorder: Recorder = .{ .answers = &.{ -11, -11, 7 } };
+    var results: [1]i64 = undefined;
+    try testing.expectEqual(Outcome{ .step = 1, .errno = 0 }, execute(&recorder, &sample.child, 0, &results));
+    try testing.expectEqual(3, recorder.count);
+    try testing.expectEqual(7, results[0]);
+
+    const Refusing = struct {
+        count: u32 = 0,
+        fn call(kernel: *@This(), _: u32, _: [6]u64) i64 {
+            kernel.count += 1;
+            return -11;
+        }
+    };
+    var refusing: Refusing = .{};
+    try testing.expectEqual(Outcome{ .step = 0, .errno = 11 }, execute(&refusing, &sample.child, 0, &results));
+    try testing.expectEqual(again_max + 1, refusing.count);
 }
 
 test "execute() leaves out the fallback of a step that succeeded" {

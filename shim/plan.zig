@@ -5,7 +5,7 @@
 //!     Header | parent steps | child steps | relocations (u32 each) | slots | padding to 8 | data
 //!
 //! A step is one system call. Its arguments are immediates, addresses in the data area, or results of earlier steps.
-//! All jumps are forward, so every plan ends. Relocations are the places in the data area that hold a pointer
+//! All jumps are forward, and what is made again is so a limited number of times, so every plan ends. Relocations are the places in the data area that hold a pointer
 //! (argv, envp, struct fields), written as an offset into that area until `open` turns them into addresses. Slots are the
 //! places that are filled where the plan runs, in a plan that was made for whoever will run it.
 
@@ -13,7 +13,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 
 pub const magic: u32 = 0x4c50_534e; // "NSPL", read as little-endian
-pub const version: u16 = 1;
+pub const version: u16 = 2;
 
 /// The result of a step that was never reached.
 pub const not_run: i64 = std.math.minInt(i64);
@@ -34,6 +34,11 @@ pub const Kind = enum(u2) {
     result = 2,
     reserved = 3,
 };
+
+/// `Rule.skip` of an errno after which the same step is made again, at most `again_max` times: then it is a failure. For
+/// calls that tell of a race somewhere else on the system, as openat2(2) does by EAGAIN.
+pub const again: u16 = std.math.maxInt(u16);
+pub const again_max: u32 = 128;
 
 /// "When this errno comes back, it is no failure: go on, after leaving out that many steps."
 pub const Rule = extern struct {
@@ -203,7 +208,7 @@ fn checkSteps(steps: []const Step, data_size: u32) Error!void {
     for (steps, 0..) |*step, index| {
         const left = steps.len - index - 1;
         if (step.skip > left) return error.BadSkip;
-        for (step.rules) |rule| if (rule.errno != 0 and rule.skip > left) return error.BadSkip;
+        for (step.rules) |rule| if (rule.errno != 0 and rule.skip > left and rule.skip != again) return error.BadSkip;
         for (step.args, 0..) |value, argument| switch (step.kind(@intCast(argument))) {
             .immediate => {},
             .data => if (value >= data_size) return error.BadOffset,

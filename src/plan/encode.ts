@@ -10,7 +10,7 @@ import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts
 import type { Bytes, CallerFolder, ChildFolder, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
-export const LAYOUT = { version: 1, header: 48, step: 80, words: 8 } as const;
+export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
 
 const MAGIC = 0x4c50534e;
 const NOWHERE = 0xffff_ffff;
@@ -21,6 +21,8 @@ const ARGUMENTS_MAX = 6;
 const KIND_DATA = 1;
 const KIND_RESULT = 2;
 const OPENS = 0x8000;
+/** `again` of shim/plan.zig. */
+const AGAIN = 0xffff;
 /** "/proc/" and, right behind it, `pid_text_size` of shim/plan.zig. */
 const CHILD_FOLDER = "/proc/";
 const PID_TEXT_SIZE = 12;
@@ -107,7 +109,8 @@ function encodeStep(
   data: DataArea,
 ): void {
   const { args, tolerate } = step;
-  if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > RULES_MAX)) {
+  const rulesMax = step.again === undefined ? RULES_MAX : RULES_MAX - 1;
+  if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > rulesMax)) {
     throw new RangeError(`Cannot encode step "${step.what}": too many arguments or rules`);
   }
   let kinds = step.opens === true ? OPENS : 0;
@@ -137,6 +140,10 @@ function encodeStep(
   view.setUint32(at, syscallNumber(step.call, architecture), true);
   view.setUint16(at + 4, kinds, true);
   view.setUint16(at + 6, step.skip ?? 0, true);
+  if (step.again !== undefined) {
+    view.setUint16(at + RULES_AT + (RULES_MAX - 1) * 4, errnoNumber(step.again), true);
+    view.setUint16(at + RULES_AT + (RULES_MAX - 1) * 4 + 2, AGAIN, true);
+  }
   if (tolerate === undefined) return;
   for (let rule = 0; rule < tolerate.length; rule++) {
     const [errno, skip] = tolerate[rule]!;

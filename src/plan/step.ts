@@ -68,6 +68,8 @@ export interface Step {
   readonly option?: string | undefined;
   /** Errnos that are no failure, and how many of the following steps to leave out then. */
   readonly tolerate?: readonly (readonly [errno: string, skip: number])[];
+  /** An errno after which it is made again, up to 128 times: the call tells so of a race elsewhere on the system. */
+  readonly again?: string | undefined;
   /** How many of the following steps to leave out when it succeeds. */
   readonly skip?: number;
   /** Whether it returns a file descriptor that is not needed after the section, which then closes it. */

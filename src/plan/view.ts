@@ -94,7 +94,9 @@ export function furnishView(view: ViewSettings, furniture: readonly Furniture[],
 }
 
 type Descriptor = { readonly resultOf: Step };
-type Details = Pick<Step, "tolerate" | "skip">;
+type Details = Pick<Step, "tolerate" | "skip" | "again">;
+/** openat2(2): something was renamed or mounted, anywhere, while ".." was followed in a scope. */
+const RACE: Details = { again: "EAGAIN" };
 
 class ViewPlan {
   readonly #steps: Step[] = [];
@@ -224,8 +226,8 @@ class ViewPlan {
   }
 
   /** Finds a place inside. */
-  #open(path: string, what: string, details?: Details): Descriptor {
-    return this.#step("openat2", [this.#root, path, IN_ROOT, HOW_SIZE], what, details);
+  #open(path: string, what: string): Descriptor {
+    return this.#step("openat2", [this.#root, path, IN_ROOT, HOW_SIZE], what, RACE);
   }
 
   /** The folder that something is to be made in, made if need be. */
@@ -254,7 +256,7 @@ class ViewPlan {
   }
 
   #openToMake(path: string, what: string): Descriptor {
-    return this.#step("openat2", [this.#root, path, NO_LINKS, HOW_SIZE], what);
+    return this.#step("openat2", [this.#root, path, NO_LINKS, HOW_SIZE], what, RACE);
   }
 
   /** What was found below a path is covered by something else now. */

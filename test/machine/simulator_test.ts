@@ -101,3 +101,18 @@ Deno.test("Simulator can be a kernel that does not know a call, or a flag", () =
   assertEquals(calls.filter(({ call }) => call === "close_range").map(({ result }) => result), [-22, 0]);
   assertNotEquals(child!.program, undefined);
 });
+
+Deno.test("a step that meets a race is made again, and not for ever", () => {
+  const spawnWith = (races: number) => {
+    let met = 0;
+    return simulate({ mounts: [{ type: "hide", target: "/etc" }] }, {
+      fault: ({ call }) => call === "openat2" && met++ < races ? "EAGAIN" : undefined,
+    });
+  };
+  const [simulator, few] = spawnWith(3);
+  assert("pid" in few);
+  const tries = simulator.calls.filter(({ call }) => call === "openat2");
+  assertEquals(tries.map(({ result }) => result < 0), [true, true, true, false]);
+  const [, many] = spawnWith(1_000);
+  assert("step" in many && many.step.call === "openat2");
+});
