@@ -19,6 +19,12 @@ import {
   text,
   wrongType,
 } from "./checks.ts";
+import {
+  PRIVILEGE_OPTION_NAMES,
+  type PrivilegeOptions,
+  type PrivilegeSettings,
+  privilegeSettings,
+} from "./options_privileges.ts";
 import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } from "./options_mounts.ts";
 
 export { checkNames, id, integer, text };
@@ -103,7 +109,7 @@ export interface TimeOffsets {
 }
 
 /** Which namespaces are private, and what is in them. Nothing is private unless it is asked for. */
-export interface NamespaceOptions {
+export interface NamespaceOptions extends PrivilegeOptions {
   /** A mount namespace of its own, with every mount in it made private first. @default {false} */
   privateMount?: boolean | undefined;
   /** A fresh tmpfs on /tmp. Implies {@linkcode privateMount}. @default {false} */
@@ -228,6 +234,8 @@ export interface Settings {
   readonly time: TimeSettings | undefined;
   /** What is seen of the file system; undefined where that is the outside's as it is. */
   readonly view: ViewSettings | undefined;
+  /** What the command may do and use; undefined where nothing was asked for. */
+  readonly privileges: PrivilegeSettings | undefined;
   /** Whether PID 1 is the launcher, and what it does when the command has ended. */
   readonly init: "kill" | "wait" | undefined;
   readonly termChild: boolean;
@@ -252,6 +260,7 @@ const OPTION_NAMES = [
   "privateTime",
   "root",
   "mounts",
+  ...PRIVILEGE_OPTION_NAMES,
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
@@ -337,6 +346,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     domainname,
     time,
     view,
+    privileges: privilegeSettings(options),
     init: init ? onMainExit : undefined,
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),

@@ -66,6 +66,9 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     privateUts: true,
     privateCgroup: true,
     privateUser: { uid: ID, gid: ID },
+    noNewPrivs: true,
+    newSession: true,
+    privateKeyring: true,
     ...given,
     root,
     mounts: root !== "empty" ? mounts : [

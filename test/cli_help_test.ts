@@ -9,7 +9,7 @@ import { validate } from "../src/options.ts";
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 50);
+  assertEquals(SHOWN.length, 59);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -27,6 +27,12 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["gid-map", "0:0"],
   ["term-grace-ms", "5"],
   ["timeout", "5"],
+  ["capabilities", "none"],
+  ["rlimit", "nofile=5"],
+  ["umask", "077"],
+  ["nice", "5"],
+  ["cpu-affinity", "0,1"],
+  ["oom-score-adj", "5"],
   ["status-fd", "5"],
   ["overlay", "/a:lower=/b"],
   ["symlink", "a:/b"],
@@ -43,6 +49,7 @@ Deno.test("helpText() names every option of the library", () => {
   const names = new Set(SHOWN.map(([, , name]) => name));
   for (const option of Object.keys(parseCommandLine([]).namespace)) {
     if (option === "mounts") continue; // Each of its types is an option: see the test above and MOUNT_OPTIONS.
+    if (option === "rlimits") continue; // Each is given by --rlimit.
     const name = option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     assert(names.has(name) || names.has(`no-${name}`), name);
   }

@@ -10,6 +10,7 @@ export type Architecture = "x86_64" | "aarch64";
 
 /** Name → number on x86_64, number on aarch64. */
 const NUMBERS = {
+  capset: [126, 91],
   chdir: [80, 49],
   chroot: [161, 51],
   clone: [56, 220],
@@ -34,6 +35,7 @@ const NUMBERS = {
   gettid: [186, 178],
   ioctl: [16, 29],
   landlock_create_ruleset: [444, 444],
+  keyctl: [250, 219],
   lseek: [8, 62],
   memfd_create: [319, 279],
   mkdirat: [258, 34],
@@ -47,14 +49,17 @@ const NUMBERS = {
   pidfd_open: [434, 434],
   pidfd_send_signal: [424, 424],
   pivot_root: [155, 41],
+  prlimit64: [302, 261],
   prctl: [157, 167],
   read: [0, 63],
   rt_sigprocmask: [14, 135],
   seccomp: [317, 277],
+  sched_setaffinity: [203, 122],
   setdomainname: [171, 162],
   setgroups: [116, 159],
   sethostname: [170, 161],
   setns: [308, 268],
+  setpriority: [141, 140],
   setresgid: [119, 149],
   setresuid: [117, 147],
   setsid: [112, 157],

@@ -11,7 +11,18 @@ import type { CommandOptions } from "../command_options.ts";
 import { isMountOption, MOUNT_OPTIONS, mountValue, type MountWord, rootValue } from "./mounts.ts";
 import { UsageError } from "./words.ts";
 import { sandboxOptions } from "../sandbox.ts";
-import { descriptor, duration, environment, number, onMainExit, timeValue, tmpValue, userValue } from "./values.ts";
+import {
+  capabilitiesValue,
+  descriptor,
+  duration,
+  environment,
+  limits,
+  number,
+  onMainExit,
+  timeValue,
+  tmpValue,
+  userValue,
+} from "./values.ts";
 
 /** Options that are there or not. `term-child` alone can be negated. */
 const FLAGS = [
@@ -27,6 +38,9 @@ const FLAGS = [
   "sandbox",
   "term-child",
   "clear-env",
+  "no-new-privs",
+  "new-session",
+  "private-keyring",
   "debug",
   "verbose",
   "print-config",
@@ -35,6 +49,11 @@ const FLAGS = [
 ] as const;
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
+  "capabilities",
+  "umask",
+  "nice",
+  "cpu-affinity",
+  "oom-score-adj",
   "config",
   "setgroups",
   "on-main-exit",
@@ -50,7 +69,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
+const REPEATED = ["rlimit", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
 
@@ -278,6 +297,15 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
+    noNewPrivs: given("no-new-privs"),
+    capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
+    rlimits: flags.rlimit.length === 0 ? undefined : limits(flags.rlimit),
+    umask: flags.umask,
+    newSession: given("new-session"),
+    privateKeyring: given("private-keyring"),
+    nice: flags.nice === undefined ? undefined : number(flags.nice, "--nice"),
+    cpuAffinity: flags["cpu-affinity"]?.split(",").map((cpu) => number(cpu, "--cpu-affinity")),
+    oomScoreAdj: flags["oom-score-adj"] === undefined ? undefined : number(flags["oom-score-adj"], "--oom-score-adj"),
     mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };
   return flags.sandbox ? sandboxOptions(options) : options;

@@ -76,6 +76,18 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --remount DST:PARTS     Other flags for a mount: ro, rw, nosuid, suid, nodev, dev, noexec, exec, no-recursive
       --hide DST              Nothing to be seen there
 
+# Privileges and limits
+      --no-new-privs          Set-user-ID bits and file capabilities give nothing
+      --capabilities WHICH    none, keep=CAP_NAME,… (these and no others) or drop=CAP_NAME,…
+      --rlimit NAME=LIMIT     A limit as of getrlimit(2), such as nofile=64, as=1g, core=0, fsize=unlimited, or
+                              nproc=100:200 (soft and hard). Can be given again
+      --umask MODE            The permissions that new files do not get, such as 077
+      --new-session           A session of its own, apart from the terminal
+      --private-keyring       A session keyring of its own
+      --nice N                From -20, before others, to 19, after them
+      --cpu-affinity CPU,…    Run on these CPUs alone
+      --oom-score-adj N       From -1000, never, to 1000, first, to be killed when memory is short
+
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { CapabilityName } from "../abi/capabilities.ts";
 import { nearest } from "../nearest.ts";
 import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds } from "../options.ts";
 import { UsageError } from "./words.ts";
@@ -36,6 +37,28 @@ export function descriptor(text: string, option: string): number {
 /** What the library takes; it knows which words there are. */
 export function onMainExit(text: string | undefined): NamespaceOptions["onMainExit"] {
   return text as NamespaceOptions["onMainExit"];
+}
+
+/** `none`, `keep=CAP_A,CAP_B` or `drop=CAP_A,CAP_B`. The library knows which there are. */
+export function capabilitiesValue(text: string): NamespaceOptions["capabilities"] {
+  if (text === "none") return text;
+  const [, which, names] = /^(keep|drop)=(.+)$/.exec(text) ?? [];
+  if (names === undefined) {
+    throw new UsageError(`--capabilities must be none, keep=CAP,… or drop=CAP,…: got ${JSON.stringify(text)}`);
+  }
+  return { [which!]: names.split(",") as CapabilityName[] };
+}
+
+/** `NAME=LIMIT` or `NAME=SOFT:HARD`, any number of times. */
+export function limits(entries: readonly string[]): NonNullable<NamespaceOptions["rlimits"]> {
+  return Object.fromEntries(entries.map((entry) => {
+    const [, name, soft, hard] = /^(\w+)=([^:]+)(?::([^:]+))?$/.exec(entry) ?? [];
+    if (name === undefined) {
+      throw new UsageError(`--rlimit must be NAME=LIMIT or NAME=SOFT:HARD: got ${JSON.stringify(entry)}`);
+    }
+    const value = (text: string) => text === "0" ? 0 : text;
+    return [name, hard === undefined ? value(soft!) : [value(soft!), value(hard)]];
+  }));
 }
 
 /** `size=16m,mode=1777`, or nothing. */

@@ -51,6 +51,18 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
       return code === "EPERM" || code === "EACCES" ? blockedBy(facts, code) : undefined;
     case "setns":
       return setnsCause(code, facts);
+    case "prctl":
+    case "capset":
+      if (step.option !== "capabilities" || code !== "EPERM") return undefined;
+      return `To give up capabilities for good takes CAP_SETPCAP, to keep one takes it: run as root, or with privateUser.`;
+    case "prlimit64":
+      if (code !== "EPERM") return undefined;
+      return `To raise a hard limit takes CAP_SYS_RESOURCE outside of any user namespace. Ask for no more than "ulimit -Ha" tells.`;
+    case "setpriority":
+      if (code !== "EACCES" && code !== "EPERM") return undefined;
+      return `To go before others takes CAP_SYS_NICE, or a limit that allows it (RLIMIT_NICE). Give nice a value that is not below the caller's.`;
+    case "sched_setaffinity":
+      return code === "EINVAL" ? `None of these CPUs is there, or is in this cgroup's cpuset: see "nproc".` : undefined;
     case "setresuid":
     case "setresgid":
     case "setgroups":

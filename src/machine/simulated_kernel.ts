@@ -308,6 +308,11 @@ export function answer(
     case "pivot_root":
     case "umount2":
     case "setsid":
+    case "setpriority":
+    case "sched_setaffinity":
+    case "prlimit64":
+    case "keyctl":
+    case "capset":
     case "setgroups":
     case "rt_sigprocmask":
       return 0;

@@ -40,6 +40,7 @@ import {
   type Stdio,
 } from "./stdio.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
+import { afterIds, beforeIds, beforeMounts } from "./privileges.ts";
 import { TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
@@ -231,6 +232,8 @@ export function planUpToProgram(
   const world = worldOf(settings, caller);
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
+  const { privileges } = settings;
+  if (privileges !== undefined) steps.push(...beforeMounts(privileges));
   const { extra = [], extraOption } = place;
   const changesIds = place.uid !== undefined || place.gid !== undefined;
   const moved = moveExtra(extra, extraOption);
@@ -240,6 +243,7 @@ export function planUpToProgram(
   steps.push(...moved.filter((step, index) => step !== undefined && isOpened(index)) as Step[]);
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
+  if (privileges !== undefined) steps.push(...beforeIds(privileges, first.includes(TAKE_TERMINAL[0]!), changesIds));
   if (changesIds) {
     steps.push(
       ...changeIds(
@@ -251,6 +255,7 @@ export function planUpToProgram(
     );
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
+  if (privileges !== undefined) steps.push(...afterIds(privileges));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

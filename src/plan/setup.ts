@@ -62,6 +62,10 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
     const reason = "the root of all its threads would have to change at once";
     throw new TypeError(`Cannot set up "${option}" in a running process: ${reason}. ${INSTEAD}`);
   }
+  if (settings.privileges !== undefined) {
+    const reason = "what a program may do and use is said for commands, not for the threads of a process";
+    throw new TypeError(`Cannot set up privileges and limits in a running process: ${reason}. ${INSTEAD}`);
+  }
   if (settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN")) {
     const [option] = namespaces.values();
     const reason = "without CAP_SYS_ADMIN it needs a user namespace, which a process with threads cannot enter";

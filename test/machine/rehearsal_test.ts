@@ -16,7 +16,7 @@ import { extraOf } from "../../src/process/descriptors.ts";
 import { checkOptions, refusal, SPAWN_STDIO } from "../../src/process/command.ts";
 import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
-import { OPTION_SETS } from "../support/option_sets.ts";
+import { OPTION_SETS, PRIVILEGE_SETS } from "../support/option_sets.ts";
 import "../support/load.ts";
 import { type Random, randomCommand, randomOptions, seeded } from "../support/random.ts";
 
@@ -249,7 +249,7 @@ function rehearseSetupFailure(settings: Settings, refused: SimulatedCall, nth: n
 
 Deno.test("spawn() survives the refusal of every step of every kind of plan, with every errno", () => {
   for (const caller of CALLERS) {
-    for (const { options, command = "/bin/true", commandOptions = {} } of OPTION_SETS) {
+    for (const { options, command = "/bin/true", commandOptions = {} } of [...OPTION_SETS, ...PRIVILEGE_SETS]) {
       const settings = validate(options);
       const child = childOf(settings, command, commandOptions);
       const simulator = simulate(child, caller);

@@ -1,0 +1,161 @@
+/**
+ * What a command may do and use: the options about privileges and limits, and how they are checked.
+ *
+ * @module
+ */
+
+import { amount, checkNames, integer, object, octal, oneOf, optionalBoolean, shown, wrongType } from "./checks.ts";
+import { CAPABILITIES, type CapabilityName } from "./abi/capabilities.ts";
+import { type ResourceName, RESOURCES } from "./abi/resources.ts";
+
+/** Which capabilities a command has: see capabilities(7). */
+export interface CapabilityOptions {
+  /** These, as far as they can be had, and no others: in all five sets, so that any program has them. */
+  keep?: CapabilityName[] | undefined;
+  /** All but these, which no program can have any more. */
+  drop?: CapabilityName[] | undefined;
+}
+
+/** A limit: bytes, a number, a string such as `"16m"`, or `"unlimited"`. */
+export type LimitValue = number | string;
+
+/** Limits by name: one value, or soft and hard. */
+export type LimitOptions = { [Name in ResourceName]?: LimitValue | [soft: LimitValue, hard: LimitValue] | undefined };
+
+/** The options that are checked here. */
+export interface PrivilegeOptions {
+  /**
+   * No program can give more privileges than there are: set-user-ID bits and file capabilities are ignored, for good. See
+   * PR_SET_NO_NEW_PRIVS(2const). `Namespace.sandbox()` sets it.
+   *
+   * @default {false}
+   */
+  noNewPrivs?: boolean | undefined;
+  /**
+   * Which capabilities the command has. Without it the command has what its user has: all of them as root, in a user
+   * namespace those that are about it, and none as anybody else. `"none"`: none, root or not.
+   */
+  capabilities?: "none" | CapabilityOptions | undefined;
+  /**
+   * Limits by name, such as `{ nofile: 64, as: "1g", core: 0, nproc: [100, 200] }`: see getrlimit(2). To raise a hard limit
+   * takes CAP_SYS_RESOURCE.
+   */
+  rlimits?: LimitOptions | undefined;
+  /** The permissions that new files do not get: a number such as `0o077`, or the same in octal digits. @default {the caller's} */
+  umask?: number | string | undefined;
+  /** A session of its own, so that it is no part of the caller's terminal: no Ctrl-C, no TIOCSTI. @default {false} */
+  newSession?: boolean | undefined;
+  /** A session keyring of its own: see keyrings(7). @default {false} */
+  privateKeyring?: boolean | undefined;
+  /** How the command is scheduled: from -20, first, to 19, last. To lower it takes CAP_SYS_NICE. @default {the caller's} */
+  nice?: number | undefined;
+  /** Which CPUs it may run on, by number. @default {the caller's} */
+  cpuAffinity?: number[] | undefined;
+  /** From -1000, never, to 1000, first, to be killed when memory is short. @default {the caller's} */
+  oomScoreAdj?: number | undefined;
+}
+
+/** Soft and hard; Infinity is no limit. */
+export interface LimitSettings {
+  readonly name: ResourceName;
+  readonly soft: number;
+  readonly hard: number;
+}
+
+/** The options, checked. */
+export interface PrivilegeSettings {
+  readonly noNewPrivs: boolean;
+  /** Those that are left in the bounding set, and whether the command is to have all of these. */
+  readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
+  readonly rlimits: readonly LimitSettings[];
+  readonly umask: number | undefined;
+  readonly newSession: boolean;
+  readonly privateKeyring: boolean;
+  readonly nice: number | undefined;
+  readonly cpuAffinity: readonly number[] | undefined;
+  readonly oomScoreAdj: number | undefined;
+}
+
+/** Names of the options here. */
+export const PRIVILEGE_OPTION_NAMES = [
+  "noNewPrivs",
+  "capabilities",
+  "rlimits",
+  "umask",
+  "newSession",
+  "privateKeyring",
+  "nice",
+  "cpuAffinity",
+  "oomScoreAdj",
+] as const satisfies readonly (keyof PrivilegeOptions)[];
+
+/** CPU_SETSIZE of sched.h. */
+const CPU_MAX = 1023;
+
+/** What the options come to; undefined where none is given. */
+export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings | undefined {
+  if (PRIVILEGE_OPTION_NAMES.every((name) => options[name] === undefined)) return undefined;
+  const number = (name: "nice" | "oomScoreAdj", least: number, most: number, what: string) =>
+    options[name] === undefined ? undefined : integer(options[name], name, least, most, what);
+  return {
+    noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs") ?? false,
+    capabilities: capabilitySettings(options.capabilities),
+    rlimits: limitSettings(options.rlimits),
+    umask: options.umask === undefined ? undefined : Number.parseInt(octal(options.umask, "umask"), 8),
+    newSession: optionalBoolean(options.newSession, "newSession") ?? false,
+    privateKeyring: optionalBoolean(options.privateKeyring, "privateKeyring") ?? false,
+    nice: number("nice", -20, 19, "a nice value"),
+    cpuAffinity: cpus(options.cpuAffinity),
+    oomScoreAdj: number("oomScoreAdj", -1000, 1000, "a score"),
+  };
+}
+
+function capabilitySettings(value: unknown): PrivilegeSettings["capabilities"] {
+  if (value === undefined) return undefined;
+  if (value === "none") return { left: new Set(), isKept: true };
+  const given = object(value, "capabilities", `"none", { keep: [...] } or { drop: [...] }`);
+  checkNames(given, ["keep", "drop"], "capabilities.");
+  if ((given.keep === undefined) === (given.drop === undefined)) {
+    throw new TypeError(`Option "capabilities" must have one of "keep" and "drop"`);
+  }
+  const names = (list: unknown, name: string): ReadonlySet<CapabilityName> => {
+    if (!Array.isArray(list)) throw wrongType(name, `an array such as ["CAP_NET_BIND_SERVICE"]`, list);
+    return new Set(list.map((one, index) => oneOf(one, `${name}[${index}]`, CAPABILITIES)));
+  };
+  if (given.keep !== undefined) return { left: names(given.keep, "capabilities.keep"), isKept: true };
+  const dropped = names(given.drop, "capabilities.drop");
+  return { left: new Set(CAPABILITIES.filter((name) => !dropped.has(name))), isKept: false };
+}
+
+function limitSettings(value: unknown): readonly LimitSettings[] {
+  if (value === undefined) return [];
+  const given = object(value, "rlimits", "an object such as { nofile: 64 }");
+  checkNames(given, RESOURCES, "rlimits.");
+  return Object.entries(given).filter(([, limit]) => limit !== undefined).map(([name, limit]) => {
+    const option = `rlimits.${name}`;
+    const pair = Array.isArray(limit) ? limit : [limit, limit];
+    if (pair.length !== 2) {
+      throw new TypeError(`Option "${option}" must be a limit or [soft, hard]: got ${shown(limit)}`);
+    }
+    const [soft, hard] = pair.map((one) => limitValue(one, option)) as [number, number];
+    if (soft > hard) {
+      throw new RangeError(`Option "${option}" must not have a soft limit above the hard one: ${soft} > ${hard}`);
+    }
+    return { name: name as ResourceName, soft, hard };
+  });
+}
+
+const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+function limitValue(value: unknown, name: string): number {
+  if (value === "unlimited") return Infinity;
+  if (value === 0) return 0;
+  const text = amount(value, name, /^\d{1,15}[kmgt]?$/i, `"16m", or "unlimited"`);
+  return Number.parseInt(text) * (UNITS[text.at(-1)!.toLowerCase()] ?? 1);
+}
+
+function cpus(value: unknown): readonly number[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0) throw wrongType("cpuAffinity", "an array such as [0, 1]", value);
+  return value.map((cpu, index) => integer(cpu, `cpuAffinity[${index}]`, 0, CPU_MAX, "a CPU"));
+}

@@ -1,0 +1,146 @@
+/**
+ * What a command may do and use: limits, capabilities, and what else it gets or gives up.
+ *
+ * @module
+ */
+
+import { CAPABILITIES, type CapabilityName } from "../abi/capabilities.ts";
+import { RESOURCES } from "../abi/resources.ts";
+import type { LimitSettings, PrivilegeSettings } from "../options_privileges.ts";
+import { AT_FDCWD, O_CLOEXEC_WRONLY } from "./files.ts";
+import type { Bytes, Named, Step } from "./step.ts";
+
+const utf8 = new TextEncoder();
+
+const PR_SET_NO_NEW_PRIVS: Named = { value: 38, name: "PR_SET_NO_NEW_PRIVS" };
+const PR_SET_KEEPCAPS: Named = { value: 8, name: "PR_SET_KEEPCAPS" };
+const PR_CAPBSET_DROP: Named = { value: 24, name: "PR_CAPBSET_DROP" };
+const PR_CAP_AMBIENT: Named = { value: 47, name: "PR_CAP_AMBIENT" };
+const RAISE: Named = { value: 2, name: "PR_CAP_AMBIENT_RAISE" };
+const CLEAR_ALL: Named = { value: 4, name: "PR_CAP_AMBIENT_CLEAR_ALL" };
+const PRIO_PROCESS: Named = { value: 0, name: "PRIO_PROCESS" };
+const JOIN_SESSION: Named = { value: 1, name: "KEYCTL_JOIN_SESSION_KEYRING" };
+/** `_LINUX_CAPABILITY_VERSION_3`, and this process. */
+const CAPABILITY_HEADER: Bytes = {
+  bytes: new Uint8Array(Uint32Array.of(0x20080522, 0).buffer),
+  name: "{version=_LINUX_CAPABILITY_VERSION_3, pid=0}",
+};
+
+/** What has to be done where /proc is still the outer one. */
+export function beforeMounts({ oomScoreAdj }: PrivilegeSettings): readonly Step[] {
+  if (oomScoreAdj === undefined) return [];
+  const option = "oomScoreAdj";
+  const what = `set the score for being killed when memory is short to ${oomScoreAdj}`;
+  const content: Bytes = { bytes: utf8.encode(String(oomScoreAdj)), name: `"${oomScoreAdj}"` };
+  const path = "/proc/self/oom_score_adj";
+  const open: Step = { call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_WRONLY], what, option, opens: true };
+  return [open, { call: "write", args: [{ resultOf: open }, content, content.bytes.length], what, option }];
+}
+
+/** What takes capabilities, before they are given up. */
+export function beforeIds(settings: PrivilegeSettings, hasSession: boolean, changesIds: boolean): readonly Step[] {
+  const { rlimits, newSession, nice, cpuAffinity, privateKeyring, capabilities, umask } = settings;
+  const steps: Step[] = [];
+  if (newSession && !hasSession) {
+    steps.push({ call: "setsid", args: [], what: "begin a session of its own", option: "newSession" });
+  }
+  for (const limit of rlimits) steps.push(setLimit(limit));
+  if (nice !== undefined) {
+    steps.push({ call: "setpriority", args: [PRIO_PROCESS, 0, nice], what: `be nice by ${nice}`, option: "nice" });
+  }
+  if (cpuAffinity !== undefined) steps.push(setAffinity(cpuAffinity));
+  if (privateKeyring) {
+    const what = "have a session keyring of its own";
+    const tolerate = [["ENOSYS", 0]] as const; // A kernel without keyrings has none to share.
+    steps.push({ call: "keyctl", args: [JOIN_SESSION, null], what, option: "privateKeyring", tolerate });
+  }
+  if (umask !== undefined) {
+    const args = [{ value: umask, name: `0${umask.toString(8)}` }];
+    steps.push({ call: "umask", args, what: "set the umask", option: "umask" });
+  }
+  if (capabilities !== undefined) {
+    const option = "capabilities";
+    for (const [number, name] of CAPABILITIES.entries()) {
+      if (capabilities.left.has(name)) continue;
+      const args = [PR_CAPBSET_DROP, { value: number, name }];
+      // A kernel that does not know it has nothing to drop.
+      steps.push({ call: "prctl", args, what: `drop ${name}`, option, tolerate: [["EINVAL", 0]] });
+    }
+    if (capabilities.isKept && capabilities.left.size > 0 && changesIds) {
+      steps.push({ call: "prctl", args: [PR_SET_KEEPCAPS, 1], what: "keep capabilities as another user", option });
+    }
+  }
+  return steps;
+}
+
+/** What is left to be given up when the command's user is who it is. */
+export function afterIds({ capabilities, noNewPrivs }: PrivilegeSettings): readonly Step[] {
+  const steps: Step[] = [];
+  if (capabilities?.isKept) steps.push(...keep(capabilities.left));
+  if (noNewPrivs) {
+    const args = [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0];
+    steps.push({ call: "prctl", args, what: "get no new privileges", option: "noNewPrivs" });
+  }
+  return steps;
+}
+
+/** Ambient capabilities are what a program has that knows nothing of them. */
+function keep(left: ReadonlySet<CapabilityName>): readonly Step[] {
+  const option = "capabilities";
+  const words = new Uint32Array(6);
+  for (const [number, name] of CAPABILITIES.entries()) {
+    if (!left.has(name)) continue;
+    const half = number >> 5; // Effective, permitted and inheritable, of the lower 32, and of the higher.
+    for (const set of [0, 1, 2]) words[half * 3 + set] = words[half * 3 + set]! | 1 << (number & 31);
+  }
+  const sets: Bytes = { bytes: new Uint8Array(words.buffer), name: left.size === 0 ? "<none>" : [...left].join("|") };
+  const none = left.size === 0;
+  return [
+    {
+      call: "prctl",
+      args: [PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0],
+      what: "give up ambient capabilities",
+      option,
+    },
+    {
+      call: "capset",
+      args: [CAPABILITY_HEADER, sets],
+      what: none ? "give up all capabilities" : "keep capabilities",
+      option,
+    },
+    ...[...left].map((name): Step => ({
+      call: "prctl",
+      args: [PR_CAP_AMBIENT, RAISE, { value: CAPABILITIES.indexOf(name), name }, 0, 0],
+      what: `keep ${name} for any program`,
+      option,
+    })),
+  ];
+}
+
+function setLimit({ name, soft, hard }: LimitSettings): Step {
+  const shown = (value: number) => value === Infinity ? "RLIM64_INFINITY" : String(value);
+  const words = BigUint64Array.from([soft, hard], (value) => value === Infinity ? 2n ** 64n - 1n : BigInt(value));
+  const limits: Bytes = {
+    bytes: new Uint8Array(words.buffer),
+    name: `{rlim_cur=${shown(soft)}, rlim_max=${shown(hard)}}`,
+  };
+  const resource: Named = { value: RESOURCES.indexOf(name), name: `RLIMIT_${name.toUpperCase()}` };
+  const what = `limit ${name} to ${soft === hard ? inWords(soft) : `${inWords(soft)}, at most ${inWords(hard)}`}`;
+  return { call: "prlimit64", args: [0, resource, limits, null], what, option: "rlimits" };
+}
+
+function inWords(value: number): string {
+  return value === Infinity ? "nothing" : String(value);
+}
+
+function setAffinity(cpus: readonly number[]): Step {
+  const bytes = new Uint8Array(Math.ceil((Math.max(...cpus) + 1) / 64) * 8);
+  for (const cpu of cpus) bytes[cpu >> 3] = bytes[cpu >> 3]! | 1 << (cpu & 7);
+  const mask: Bytes = { bytes, name: `[${[...new Set(cpus)].sort((a, b) => a - b).join(" ")}]` };
+  return {
+    call: "sched_setaffinity",
+    args: [0, bytes.length, mask],
+    what: `run on CPU ${cpus.join(", ")}`,
+    option: "cpuAffinity",
+  };
+}

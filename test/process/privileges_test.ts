@@ -1,0 +1,109 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { Namespace, type NamespaceOptions } from "../../mod.ts";
+import { isolatedTest } from "../support/leaks.ts";
+import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
+
+const shell = (script: string): Request["argv"] => ["sh", "-c", script];
+const STATUS = "grep -h '^Cap' /proc/self/status | cut -f 2 | sort -u | tr '\\n' ' '";
+const NONE = "0000000000000000 ";
+
+new Namespace({ init: true }).command("true").outputSync(); // What is executed as init stays in memory.
+
+for (const user of USERS) {
+  /** Who may give up capabilities, and set what only root may outside. */
+  const privateUser = user === "nobody" ? { privateUser: true } : {};
+
+  isolatedTest(`noNewPrivs cannot be undone, and set-user-ID programs give nothing, as ${user}`, async () => {
+    const options = { noNewPrivs: true };
+    const script = "grep NoNewPrivs /proc/self/status; setpriv --nnp true && grep NoNewPrivs /proc/self/status";
+    assertEquals(await stdoutAs(user, { options, argv: shell(script) }), "NoNewPrivs:\t1\nNoNewPrivs:\t1\n");
+    assertEquals(
+      await stdoutAs(user, { options: {}, argv: shell("grep NoNewPrivs /proc/self/status") }),
+      "NoNewPrivs:\t0\n",
+    );
+  });
+
+  isolatedTest(`capabilities: "none" leaves none in any set, and none can be had again, as ${user}`, async () => {
+    const options: NamespaceOptions = { capabilities: "none", ...privateUser };
+    const script =
+      `${STATUS}; mount -t tmpfs none /mnt 2>/dev/null && echo OUT; unshare -m true 2>/dev/null && echo OUT; :`;
+    assertEquals(await stdoutAs(user, { options, argv: shell(script) }), NONE);
+    for (const more of [{ init: true }, { privatePid: true }]) {
+      assertEquals(await stdoutAs(user, { options: { ...options, ...more }, argv: shell(STATUS) }), NONE);
+    }
+  });
+
+  isolatedTest(`capabilities: { keep } leaves these to any program, and { drop } all others, as ${user}`, async () => {
+    const [kept, dropped] = await runAs(user, [
+      { options: { capabilities: { keep: ["CAP_NET_BIND_SERVICE", "CAP_BPF"] }, ...privateUser }, argv: shell(STATUS) },
+      {
+        options: { capabilities: { drop: ["CAP_SYS_ADMIN"] }, ...privateUser },
+        argv: shell("grep CapBnd /proc/self/status; unshare -m true || echo refused"),
+      },
+    ]);
+    assertEquals(kept!.stdout, "0000008000000400 ");
+    const [, bounding] = dropped!.stdout.split(/\s/);
+    assertEquals(BigInt(`0x${bounding}`) >> 21n & 1n, 0n);
+    assertEquals(BigInt(`0x${bounding}`) >> 10n & 1n, 1n);
+    assertStringIncludes(dropped!.stdout, "refused");
+  });
+
+  isolatedTest(`rlimits are there, soft and hard, and cannot be raised again, as ${user}`, async () => {
+    const options: NamespaceOptions = { rlimits: { nofile: 64, as: "1g", core: 0, fsize: [5, "1k"] }, ...privateUser };
+    const script =
+      "ulimit -n; ulimit -v; ulimit -c; ulimit -Hf; cat /proc/self/limits | grep 'Max file size'; ulimit -n 65 2>/dev/null && echo OUT; :";
+    const capabilities = "none";
+    const stdout = await stdoutAs(user, { options: { ...options, capabilities }, argv: shell(script) });
+    assertMatch(stdout, /^64\n1048576\n0\n2\nMax file size +5 +1024 +bytes *\n$/);
+  });
+
+  isolatedTest(`umask, nice, cpuAffinity, oomScoreAdj and newSession are as asked for, as ${user}`, async () => {
+    const options = { umask: 0o27, nice: 7, cpuAffinity: [0], oomScoreAdj: 321, newSession: true };
+    const script = "umask; nice; grep Cpus_allowed_list /proc/self/status | cut -f 2; cat /proc/self/oom_score_adj; " +
+      "test $(ps -o sid= -p $$) = $$ && echo own; :";
+    for (const more of [{}, { init: true, noProc: true }]) {
+      const stdout = await stdoutAs(user, { options: { ...options, ...more }, argv: shell(script) });
+      assertEquals(stdout.split("\n").slice(0, 4), ["0027", "7", "0", "321"], JSON.stringify(more));
+      if (!("init" in more)) assertMatch(stdout, /\nown\n$/);
+    }
+  });
+
+  isolatedTest(`privateKeyring has nothing of the caller's session keyring, as ${user}`, async () => {
+    // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1)
+    const number = Deno.build.arch === "x86_64" ? 250 : 219;
+    const argv = ["perl", "-e", `print syscall(${number}, 0, -3, 1)`] as const;
+    const [own, first, second] = await runAs(user, [
+      { options: {}, argv },
+      { options: { privateKeyring: true }, argv },
+      { options: { privateKeyring: true }, argv },
+    ]);
+    for (const { stdout } of [own!, first!, second!]) assertMatch(stdout, /^\d+$/);
+    assertEquals(new Set([own!.stdout, first!.stdout, second!.stdout]).size, 3);
+  });
+
+  isolatedTest(`what cannot be had is refused with its cause, as ${user}`, async () => {
+    const tooMuch: Request = { options: { ...privateUser, cpuAffinity: [1023] }, argv: ["true"] };
+    const [affinity] = await runAs(user, [tooMuch]);
+    assertEquals([affinity!.error?.code, affinity!.error?.option], ["EINVAL", "cpuAffinity"]);
+    assertStringIncludes(affinity!.error!.hint!, "cpuset");
+    if (user === "root") return;
+    const [drop, nice, limit] = await runAs(user, [
+      { options: { capabilities: "none" }, argv: ["true"] },
+      { options: { nice: -5 }, argv: ["true"] },
+      { options: { rlimits: { core: "unlimited", nofile: "unlimited" } }, argv: ["true"] },
+    ]);
+    assertEquals([drop!.error?.code, nice!.error?.option, limit!.error?.option], ["EPERM", "nice", "rlimits"]);
+    assertStringIncludes(drop!.error!.hint!, "CAP_SETPCAP");
+  });
+}
+
+isolatedTest("capabilities: { keep } lasts where the command becomes another user", () => {
+  const ns = new Namespace({ capabilities: { keep: ["CAP_NET_BIND_SERVICE"] } });
+  const { stdout } = ns.command("sh", { args: ["-c", `id -u; ${STATUS}`], uid: 7, gid: 7 }).outputSync();
+  assertEquals(new TextDecoder().decode(stdout), "7\n0000000000000400 ");
+});
+
+isolatedTest("run() works with privileges given up", async () => {
+  const ns = new Namespace({ capabilities: "none", noNewPrivs: true, rlimits: { nofile: 200 }, privatePid: true });
+  assertEquals(await ns.run(() => Deno.pid), 1);
+});
