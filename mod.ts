@@ -24,8 +24,8 @@ export type { AnyFunction } from "./src/code/source.ts";
 export type { CodeWorker, CodeWorkerOptions } from "./src/code/worker.ts";
 export { NamespaceError, type NamespaceErrorDetails } from "./src/errors.ts";
 export { Namespace } from "./src/namespace.ts";
-export type { CapabilityName } from "./src/abi/capabilities.ts";
-export type { ResourceName } from "./src/abi/resources.ts";
+export { CAPABILITIES, type CapabilityName } from "./src/abi/capabilities.ts";
+export { type ResourceName, RESOURCES } from "./src/abi/resources.ts";
 export type { CapabilityOptions, LimitOptions, LimitValue, PrivilegeOptions } from "./src/options_privileges.ts";
 export type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds, UserMaps } from "./src/options.ts";
 export type {

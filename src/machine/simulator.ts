@@ -27,6 +27,7 @@ type Kind = "number" | "text" | "texts" | "word" | "counted" | { readonly size: 
 
 /** The arguments of each call that plans make; a plan with any other is refused. */
 const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
+  capset: [{ size: 8 }, { size: 24 }],
   chdir: ["text"],
   chroot: ["text"],
   close: ["number"],
@@ -44,6 +45,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   fsopen: ["text", "number"],
   futex: ["word", "number", "number", { size: 16 }],
   ioctl: ["number", "number", { size: 40 }],
+  keyctl: ["number", "number"],
   mkdirat: ["number", "text", "number"],
   mknodat: ["number", "text", "number"],
   mount: ["text", "text", "text", "number", "text"],
@@ -54,12 +56,15 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   openat2: ["number", "text", { size: 24 }, "number"],
   pivot_root: ["text", "text"],
   prctl: ["number", "number"],
+  prlimit64: ["number", "number", { size: 16 }, "number"],
   read: ["number", "counted", "number"],
   rt_sigprocmask: ["number", { size: 8 }, { size: 8 }, "number"],
+  sched_setaffinity: ["number", "number", { size: 16 }],
   setdomainname: ["text", "number"],
   setgroups: ["number", { size: 4 }],
   sethostname: ["text", "number"],
   setns: ["number", "number"],
+  setpriority: ["number", "number", "number"],
   setresgid: ["number", "number", "number"],
   setresuid: ["number", "number", "number"],
   setsid: [],

@@ -35,6 +35,7 @@ const CALLS = [
     "setresgid",
     "setresuid",
     "setsid",
+    "setpriority",
   ],
   ...["socket", "unshare", "write"],
   ...["chroot", "faccessat", "fallocate", "fchdir", "fsconfig", "fsmount", "fsopen", "mkdirat", "mknodat"],

@@ -89,8 +89,8 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
   ...VIEW_SETS,
-  { options: { noNewPrivs: true, umask: 0o27, newSession: true, nice: 3 } },
-  { options: { privateUser: true, noNewPrivs: true, capabilities: { drop: ["CAP_SYS_ADMIN", "CAP_NET_RAW"] } } },
+  { options: { umask: 0o27, newSession: true, nice: 3 } },
+  { options: { privateUser: true, capabilities: { drop: ["CAP_SYS_ADMIN", "CAP_NET_RAW"] } } },
   { options: { newSession: true, privatePid: true }, commandOptions: { tty: true } },
   { options: {}, commandOptions: { tty: true } },
   { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
@@ -106,6 +106,7 @@ export const OPTION_SETS: readonly OptionSet[] = [
 
 /** What strace(1) shows in too many ways to be compared. */
 export const PRIVILEGE_SETS: readonly OptionSet[] = [
+  { options: { privateUser: true, noNewPrivs: true, umask: "077" } },
   { options: { rlimits: { nofile: 64, as: "1g", core: 0, nproc: [100, "unlimited"] }, cpuAffinity: [0, 65] } },
   { options: { privateUser: true, capabilities: "none", privateKeyring: true, oomScoreAdj: 5 } },
   {
