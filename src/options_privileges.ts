@@ -4,7 +4,7 @@
  * @module
  */
 
-import { amount, checkNames, integer, object, octal, oneOf, optionalBoolean, shown, wrongType } from "./checks.ts";
+import { amount, checkNames, id, integer, object, octal, oneOf, optionalBoolean, shown, wrongType } from "./checks.ts";
 import { CAPABILITIES, type CapabilityName } from "./abi/capabilities.ts";
 import { type ResourceName, RESOURCES } from "./abi/resources.ts";
 
@@ -37,6 +37,11 @@ export interface PrivilegeOptions {
    */
   capabilities?: "none" | CapabilityOptions | undefined;
   /**
+   * Supplementary groups, as seen inside; `[]` gives up all. Left out, they are the caller's, and are given up where the
+   * command becomes another user or group. To have others takes CAP_SETGID.
+   */
+  groups?: number[] | undefined;
+  /**
    * Limits by name, such as `{ nofile: 64, as: "1g", core: 0, nproc: [100, 200] }`: see getrlimit(2). To raise a hard limit
    * takes CAP_SYS_RESOURCE.
    */
@@ -67,6 +72,7 @@ export interface PrivilegeSettings {
   readonly noNewPrivs: boolean;
   /** Those that are left in the bounding set, and whether the command is to have all of these. */
   readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
+  readonly groups: readonly number[] | undefined;
   readonly rlimits: readonly LimitSettings[];
   readonly umask: number | undefined;
   readonly newSession: boolean;
@@ -80,6 +86,7 @@ export interface PrivilegeSettings {
 export const PRIVILEGE_OPTION_NAMES = [
   "noNewPrivs",
   "capabilities",
+  "groups",
   "rlimits",
   "umask",
   "newSession",
@@ -100,6 +107,7 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
   return {
     noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs") ?? false,
     capabilities: capabilitySettings(options.capabilities),
+    groups: ids(options.groups),
     rlimits: limitSettings(options.rlimits),
     umask: options.umask === undefined ? undefined : Number.parseInt(octal(options.umask, "umask"), 8),
     newSession: optionalBoolean(options.newSession, "newSession") ?? false,
@@ -152,6 +160,15 @@ function limitValue(value: unknown, name: string): number {
   if (value === 0) return 0;
   const text = amount(value, name, /^\d{1,15}[kmgt]?$/i, `"16m", or "unlimited"`);
   return Number.parseInt(text) * (UNITS[text.at(-1)!.toLowerCase()] ?? 1);
+}
+
+/** NGROUPS_MAX of linux/limits.h. */
+const GROUPS_MAX = 65536;
+
+function ids(value: unknown): readonly number[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length > GROUPS_MAX) throw wrongType("groups", "an array of group ids", value);
+  return value.map((group, index) => id(group, `groups[${index}]`));
 }
 
 function cpus(value: unknown): readonly number[] | undefined {

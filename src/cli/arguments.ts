@@ -50,6 +50,7 @@ const FLAGS = [
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
   "capabilities",
+  "groups",
   "umask",
   "nice",
   "cpu-affinity",
@@ -299,6 +300,9 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     noNewPrivs: given("no-new-privs"),
     capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
+    groups: flags.groups === undefined
+      ? undefined
+      : flags.groups.split(",").filter((group) => group !== "").map((group) => number(group, "--groups")),
     rlimits: flags.rlimit.length === 0 ? undefined : limits(flags.rlimit),
     umask: flags.umask,
     newSession: given("new-session"),

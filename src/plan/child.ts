@@ -244,11 +244,12 @@ export function planUpToProgram(
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
   if (privileges !== undefined) steps.push(...beforeIds(privileges, first.includes(TAKE_TERMINAL[0]!), changesIds));
-  if (changesIds) {
+  if (changesIds || privileges?.groups !== undefined) {
     steps.push(
       ...changeIds(
         place.uid,
         place.gid,
+        privileges?.groups,
         !deniesSetgroups(caller, hasUserNamespace(settings, caller) ? settings.user : undefined),
       ),
       ...DIE_WITH_PARENT,

@@ -97,6 +97,17 @@ for (const user of USERS) {
   });
 }
 
+isolatedTest("groups are those that were asked for, with and without another user", () => {
+  const groupsOf = (groups: number[], ids: { uid?: number } = {}) => {
+    const script = "grep Groups /proc/self/status | tr -s ' \\t' ' '";
+    const { stdout } = new Namespace({ groups }).command("sh", { args: ["-c", script], ...ids }).outputSync();
+    return new TextDecoder().decode(stdout).trim();
+  };
+  assertEquals(groupsOf([5, 7]), "Groups: 5 7");
+  assertEquals(groupsOf([]), "Groups:");
+  assertEquals(groupsOf([5, 7], { uid: 9 }), "Groups: 5 7");
+});
+
 isolatedTest("capabilities: { keep } lasts where the command becomes another user", () => {
   const ns = new Namespace({ capabilities: { keep: ["CAP_NET_BIND_SERVICE"] } });
   const { stdout } = ns.command("sh", { args: ["-c", `id -u; ${STATUS}`], uid: 7, gid: 7 }).outputSync();
