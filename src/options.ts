@@ -336,6 +336,9 @@ export function validate(options: NamespaceOptions = {}): Settings {
   want("cgroup", "privateCgroup", {});
   if (time !== undefined) namespaces.set("time", "privateTime");
 
+  const privileges = privilegeSettings(options);
+  if (privileges?.disableUserNamespaces) refuseUndoing(options, user, privileges);
+
   return {
     namespaces,
     userIfNeeded: options.privateUser === undefined,
@@ -346,11 +349,29 @@ export function validate(options: NamespaceOptions = {}): Settings {
     domainname,
     time,
     view,
-    privileges: privilegeSettings(options),
+    privileges,
     init: init ? onMainExit : undefined,
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };
+}
+
+/** Outside of a user namespace of its own it would be said of the whole system, and who could undo it does not need it. */
+function refuseUndoing(
+  options: NamespaceOptions,
+  user: UserSettings | undefined,
+  { capabilities }: PrivilegeSettings,
+): void {
+  if (user === undefined) {
+    throw new TypeError(`Option "disableUserNamespaces" means something only together with "privateUser"`);
+  }
+  const isRoot = !("ids" in user) || user.ids.uid === 0 || user.ids.uid === "self"; // Root's own id is root's.
+  if ((isRoot || options.capabilities !== undefined) && capabilities?.left.has("CAP_SYS_RESOURCE") !== false) {
+    throw new TypeError(
+      `Option "disableUserNamespaces" could be undone by who has CAP_SYS_RESOURCE inside: give "capabilities" without it, ` +
+        `such as { drop: ["CAP_SYS_RESOURCE"] }, or a "privateUser" that is not root`,
+    );
+  }
 }
 
 function flagOf(value: unknown): boolean | undefined {

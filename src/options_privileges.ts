@@ -37,6 +37,14 @@ export interface PrivilegeOptions {
    */
   capabilities?: "none" | CapabilityOptions | undefined;
   /**
+   * No user namespace can be made inside, which is where ordinary users meet most of the kernel's bugs. It needs a user
+   * namespace to be said in, `privateUser`, in which the command is not root or has not CAP_SYS_RESOURCE: that could undo
+   * it. Sets user.max_user_namespaces of that namespace to 0.
+   *
+   * @default {false}
+   */
+  disableUserNamespaces?: boolean | undefined;
+  /**
    * Supplementary groups, as seen inside; `[]` gives up all. Left out, they are the caller's, and are given up where the
    * command becomes another user or group. To have others takes CAP_SETGID.
    */
@@ -72,6 +80,7 @@ export interface PrivilegeSettings {
   readonly noNewPrivs: boolean;
   /** Those that are left in the bounding set, and whether the command is to have all of these. */
   readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
+  readonly disableUserNamespaces: boolean;
   readonly groups: readonly number[] | undefined;
   readonly rlimits: readonly LimitSettings[];
   readonly umask: number | undefined;
@@ -86,6 +95,7 @@ export interface PrivilegeSettings {
 export const PRIVILEGE_OPTION_NAMES = [
   "noNewPrivs",
   "capabilities",
+  "disableUserNamespaces",
   "groups",
   "rlimits",
   "umask",
@@ -107,6 +117,7 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
   return {
     noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs") ?? false,
     capabilities: capabilitySettings(options.capabilities),
+    disableUserNamespaces: optionalBoolean(options.disableUserNamespaces, "disableUserNamespaces") ?? false,
     groups: ids(options.groups),
     rlimits: limitSettings(options.rlimits),
     umask: options.umask === undefined ? undefined : Number.parseInt(octal(options.umask, "umask"), 8),

@@ -38,6 +38,7 @@ const FLAGS = [
   "sandbox",
   "term-child",
   "clear-env",
+  "disable-user-namespaces",
   "no-new-privs",
   "new-session",
   "private-keyring",
@@ -298,6 +299,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
+    disableUserNamespaces: given("disable-user-namespaces"),
     noNewPrivs: given("no-new-privs"),
     capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
     groups: flags.groups === undefined

@@ -79,6 +79,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 # Privileges and limits
       --no-new-privs          Set-user-ID bits and file capabilities give nothing
       --capabilities WHICH    none, keep=CAP_NAME,… (these and no others) or drop=CAP_NAME,…
+      --disable-user-namespaces
+                              No user namespace can be made inside; needs --private-user
       --groups ID,…           Supplementary groups; empty for none
       --rlimit NAME=LIMIT     A limit as of getrlimit(2), such as nofile=64, as=1g, core=0, fsize=unlimited, or
                               nproc=100:200 (soft and hard). Can be given again

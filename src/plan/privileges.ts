@@ -27,14 +27,23 @@ const CAPABILITY_HEADER: Bytes = {
 };
 
 /** What has to be done where /proc is still the outer one. */
-export function beforeMounts({ oomScoreAdj }: PrivilegeSettings): readonly Step[] {
-  if (oomScoreAdj === undefined) return [];
-  const option = "oomScoreAdj";
-  const what = `set the score for being killed when memory is short to ${oomScoreAdj}`;
-  const content: Bytes = { bytes: utf8.encode(String(oomScoreAdj)), name: `"${oomScoreAdj}"` };
-  const path = "/proc/self/oom_score_adj";
-  const open: Step = { call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_WRONLY], what, option, opens: true };
-  return [open, { call: "write", args: [{ resultOf: open }, content, content.bytes.length], what, option }];
+export function beforeMounts({ oomScoreAdj, disableUserNamespaces }: PrivilegeSettings): readonly Step[] {
+  const steps: Step[] = [];
+  const write = (path: string, value: number, what: string, option: string): void => {
+    const content: Bytes = { bytes: utf8.encode(String(value)), name: `"${value}"` };
+    const open: Step = { call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_WRONLY], what, option, opens: true };
+    steps.push(open, { call: "write", args: [{ resultOf: open }, content, content.bytes.length], what, option });
+  };
+  if (disableUserNamespaces) {
+    // Whoever's /proc it is, what is written is of the user namespace that the writer is in.
+    const what = "forbid user namespaces inside";
+    write("/proc/sys/user/max_user_namespaces", 0, what, "disableUserNamespaces");
+  }
+  if (oomScoreAdj !== undefined) {
+    const what = `set the score for being killed when memory is short to ${oomScoreAdj}`;
+    write("/proc/self/oom_score_adj", oomScoreAdj, what, "oomScoreAdj");
+  }
+  return steps;
 }
 
 /** What takes capabilities, before they are given up. */

@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
@@ -79,6 +79,35 @@ for (const user of USERS) {
     ]);
     for (const { stdout } of [own!, first!, second!]) assertMatch(stdout, /^\d+$/);
     assertEquals(new Set([own!.stdout, first!.stdout, second!.stdout]).size, 3);
+  });
+
+  isolatedTest(`disableUserNamespaces lets nobody inside make one, as ${user}`, async () => {
+    const before = Deno.readTextFileSync("/proc/sys/user/max_user_namespaces");
+    const argv = shell(
+      "unshare -U true 2>/dev/null && echo made; (echo 9 > /proc/sys/user/max_user_namespaces) 2>/dev/null && echo OUT; :",
+    );
+    const results = await runAs(user, [
+      { options: { privateUser: { uid: 1000, gid: 1000 }, disableUserNamespaces: true }, argv },
+      {
+        options: { privateUser: true, disableUserNamespaces: true, capabilities: { drop: ["CAP_SYS_RESOURCE"] } },
+        argv,
+      },
+      { options: { privateUser: "self" }, argv: shell("unshare -U true && echo made") },
+    ]);
+    assertEquals(results.map(({ stdout }) => stdout), ["", "", "made\n"]);
+    assertEquals(Deno.readTextFileSync("/proc/sys/user/max_user_namespaces"), before);
+    for (
+      const options of [{}, { privateUser: true }, {
+        privateUser: true,
+        capabilities: { keep: ["CAP_SYS_RESOURCE" as const] },
+      }]
+    ) {
+      assertThrows(
+        () => new Namespace({ ...options, disableUserNamespaces: true }),
+        TypeError,
+        "disableUserNamespaces",
+      );
+    }
   });
 
   isolatedTest(`what cannot be had is refused with its cause, as ${user}`, async () => {

@@ -106,6 +106,7 @@ export const OPTION_SETS: readonly OptionSet[] = [
 
 /** What strace(1) shows in too many ways to be compared. */
 export const PRIVILEGE_SETS: readonly OptionSet[] = [
+  { options: { privateUser: { uid: 5 }, disableUserNamespaces: true } },
   { options: { groups: [5, 6] }, commandOptions: { uid: 7 }, user: "root" },
   { options: { privateUser: true, noNewPrivs: true, umask: "077" } },
   { options: { rlimits: { nofile: 64, as: "1g", core: 0, nproc: [100, "unlimited"] }, cpuAffinity: [0, 65] } },
