@@ -97,7 +97,7 @@ for (const user of USERS) {
     assertEquals(results.map(({ stdout }) => stdout), ["", "", "made\n"]);
     assertEquals(Deno.readTextFileSync("/proc/sys/user/max_user_namespaces"), before);
     for (
-      const options of [{}, { privateUser: true }, {
+      const options of [{}, { privateUser: "self" as const }, { privateUser: true }, {
         privateUser: true,
         capabilities: { keep: ["CAP_SYS_RESOURCE" as const] },
       }]
