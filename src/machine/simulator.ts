@@ -56,6 +56,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   prctl: ["number", "number"],
   read: ["number", "counted", "number"],
   rt_sigprocmask: ["number", { size: 8 }, { size: 8 }, "number"],
+  seccomp: ["number", "number", { size: 16 }],
   setdomainname: ["text", "number"],
   setgroups: ["number", { size: 4 }],
   sethostname: ["text", "number"],

@@ -89,6 +89,17 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: {}, command: "true", commandOptions: { clearEnv: true, env: { PATH: "/nowhere:/etc/passwd:/bin" } } },
   { options: { privateMount: true, termChild: false }, command: "true" },
   ...VIEW_SETS,
+  { options: { seccomp: "default" } },
+  { options: { seccomp: "default", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
+  {
+    options: {
+      init: true,
+      seccomp: {
+        default: "log",
+        rules: [{ calls: ["socket"], action: "kill", args: [{ index: 0, op: "==", value: 40 }] }],
+      },
+    },
+  },
   { options: {}, commandOptions: { tty: true } },
   { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
   {
