@@ -11,7 +11,17 @@ import type { CommandOptions } from "../command_options.ts";
 import { isMountOption, MOUNT_OPTIONS, mountValue, type MountWord, rootValue } from "./mounts.ts";
 import { UsageError } from "./words.ts";
 import { sandboxOptions } from "../sandbox.ts";
-import { descriptor, duration, environment, number, onMainExit, timeValue, tmpValue, userValue } from "./values.ts";
+import {
+  descriptor,
+  duration,
+  environment,
+  number,
+  onMainExit,
+  seccompValue,
+  timeValue,
+  tmpValue,
+  userValue,
+} from "./values.ts";
 
 /** Options that are there or not. `term-child` alone can be negated. */
 const FLAGS = [
@@ -43,6 +53,7 @@ const VALUED = [
   "hostname",
   "domainname",
   "root",
+  "seccomp",
   "term-grace-ms",
   "cwd",
   "uid",
@@ -277,6 +288,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     privateTime: time === undefined ? undefined : timeValue(time),
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
+    seccomp: flags.seccomp === undefined ? undefined : seccompValue(flags.seccomp),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };

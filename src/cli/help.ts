@@ -76,6 +76,11 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --remount DST:PARTS     Other flags for a mount: ro, rw, nosuid, suid, nodev, dev, noexec, exec, no-recursive
       --hide DST              Nothing to be seen there
 
+# System calls
+      --seccomp WHAT          Which can be made: default, what container engines allow, or a file of JSON with default
+                              and rules, as the library has them. Deno needs --allow-read for that. Comes with
+                              no_new_privs: no set-user-ID program gains anything
+
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
