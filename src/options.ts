@@ -26,6 +26,7 @@ import {
   privilegeSettings,
 } from "./options_privileges.ts";
 import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } from "./options_mounts.ts";
+import { type SeccompProfile, type SeccompSettings, seccompSettings } from "./options_seccomp.ts";
 
 export { checkNames, id, integer, text };
 
@@ -182,6 +183,15 @@ export interface NamespaceOptions extends PrivilegeOptions {
    */
   mounts?: MountOptions[] | undefined;
   /**
+   * Which system calls can be made: `"default"` refuses with EPERM what container engines do (mounts, namespaces, kernel
+   * modules, keyrings, bpf(2), io_uring and the like, typing into terminals), an object says it by rules, and bytes are a
+   * BPF program of `struct sock_filter`, for the architecture that it runs on, which is installed as it is. Calls of
+   * another architecture, such as of 32-bit programs, end the process. The filter is there from before the command's
+   * execve(2), holds for init and all descendants, and cannot be taken off. It comes with no_new_privs: no program gains
+   * privileges by its set-user-ID bit or capabilities. See seccomp(2).
+   */
+  seccomp?: "default" | Uint8Array | SeccompProfile | undefined;
+  /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
    * always do. Either way the command dies when this process does.
@@ -238,6 +248,7 @@ export interface Settings {
   readonly privileges: PrivilegeSettings | undefined;
   /** Whether PID 1 is the launcher, and what it does when the command has ended. */
   readonly init: "kill" | "wait" | undefined;
+  readonly seccomp: SeccompSettings | undefined;
   readonly termChild: boolean;
   readonly termGraceMs: number;
 }
@@ -261,6 +272,7 @@ const OPTION_NAMES = [
   "root",
   "mounts",
   ...PRIVILEGE_OPTION_NAMES,
+  "seccomp",
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
@@ -351,6 +363,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     view,
     privileges,
     init: init ? onMainExit : undefined,
+    seccomp: seccompSettings(options.seccomp, init),
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };

@@ -63,6 +63,7 @@ const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unkn
   [["--private-time"], { privateTime: true }],
   [["-T"], { privateTime: true }],
   [["--private-time=monotonic=1.5,boottime=-60"], { privateTime: { monotonic: 1.5, boottime: -60 } }],
+  [["--seccomp", "default"], { seccomp: "default" }],
   [["--term-child"], {}],
   [["--no-term-child"], { termChild: false }],
   [["--no-term-child", "--term-child"], {}],

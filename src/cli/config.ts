@@ -8,7 +8,7 @@ import type { CommandOptions } from "../command_options.ts";
 import { checkNames, shown, text } from "../checks.ts";
 import type { NamespaceOptions } from "../options.ts";
 import type { Invocation } from "./arguments.ts";
-import { UsageError } from "./words.ts";
+import { jsonFile } from "./values.ts";
 import schema from "./config.schema.json" with { type: "json" };
 
 /** What is of the command, and not of its namespaces. */
@@ -65,22 +65,7 @@ function isGiven(name: string, value: unknown): boolean {
 }
 
 function read(path: string): Config {
-  const name = JSON.stringify(path);
-  let content: string;
-  try {
-    content = Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) {
-      throw new UsageError(`--config needs to read ${name}: run Deno with --allow-read=${path} beside --allow-ffi`);
-    }
-    throw new UsageError(`Cannot read --config ${name}: ${error instanceof Error ? error.message : error}`);
-  }
-  let config: unknown;
-  try {
-    config = JSON.parse(content);
-  } catch (error) {
-    throw new UsageError(`Cannot read --config ${name}: ${error instanceof Error ? error.message : error}`);
-  }
+  const config = jsonFile(path, "--config");
   checkNames(config as object, Object.keys(schema.properties), "");
   return config as Config;
 }

@@ -90,6 +90,10 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --nice N                From -20, before others, to 19, after them
       --cpu-affinity CPU,…    Run on these CPUs alone
       --oom-score-adj N       From -1000, never, to 1000, first, to be killed when memory is short
+# System calls
+      --seccomp WHAT          Which can be made: default, what container engines allow, or a file of JSON with default
+                              and rules, as the library has them. Deno needs --allow-read for that. Comes with
+                              no_new_privs: no set-user-ID program gains anything
 
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one

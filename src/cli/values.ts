@@ -34,6 +34,24 @@ export function descriptor(text: string, option: string): number {
   throw new UsageError(`${option} must be the number of an open descriptor: got ${JSON.stringify(text)}`);
 }
 
+/** What is in a file of JSON. */
+export function jsonFile(path: string, option: string): unknown {
+  const name = JSON.stringify(path);
+  try {
+    return JSON.parse(Deno.readTextFileSync(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      throw new UsageError(`${option} needs to read ${name}: run Deno with --allow-read=${path} beside --allow-ffi`);
+    }
+    throw new UsageError(`Cannot read ${option} ${name}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** `default`, or the path of a file with a profile, which the library checks. */
+export function seccompValue(text: string): NamespaceOptions["seccomp"] {
+  return text === "default" ? text : jsonFile(text, "--seccomp") as NamespaceOptions["seccomp"];
+}
+
 /** What the library takes; it knows which words there are. */
 export function onMainExit(text: string | undefined): NamespaceOptions["onMainExit"] {
   return text as NamespaceOptions["onMainExit"];

@@ -77,9 +77,28 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
     case "openat2":
     case "pivot_root":
       return viewCause(refusal, facts);
+    case "seccomp":
+      return filterCause(code, facts);
     case "execve":
     case "execveat":
       return executionCause(refusal, facts);
+    default:
+      return undefined;
+  }
+}
+
+/** Installing a filter: see seccomp(2). */
+function filterCause(code: string, facts: Facts): string | undefined {
+  switch (code) {
+    case "EINVAL":
+      return statusOf(facts, "Seccomp") === undefined
+        ? `This kernel has no filters of system calls: it was built without CONFIG_SECCOMP_FILTER. Leave seccomp out, or \
+change the kernel.`
+        : `A program that is given as bytes is checked by the kernel: it must be of instructions that seccomp(2) allows, \
+jump forward only and within itself, and end in a return. Correct it, or give seccomp rules.`;
+    case "ENOMEM":
+      return `All filters of a process together may have 32768 instructions, and each before counts 4 more; or there is too \
+little memory${memoryLimit(facts)}. Give it fewer rules, or run it under fewer filters.`;
     default:
       return undefined;
   }
@@ -119,6 +138,7 @@ const SINCE: ReadonlyMap<string, string> = new Map([
   ["move_mount", "5.2"],
   ["open_tree", "5.2"],
   ["openat2", "5.6"],
+  ["seccomp", "3.17"],
 ]);
 
 function tooOld(step: Step, facts: Facts): string {

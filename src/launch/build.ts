@@ -98,7 +98,7 @@ export async function build(
     clearEnv,
     timeoutMs,
     descriptors: launchedDescriptors(options.fds),
-    origin: JSON.stringify(origin),
+    origin: JSON.stringify(origin, (_, value) => typeof value === "bigint" ? String(value) : value),
     cause: (step, code, section) => findCause({ step, code, section }, nothingKnown(arch)),
     ...(wording === undefined ? {} : { wording }),
   }, arch);

@@ -98,6 +98,7 @@ const CLOSE_RANGE_CLOEXEC = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
+const PR_SET_NO_NEW_PRIVS = 38;
 
 /** One process, or one thread of it where threads differ. */
 export class SimulatedProcess {
@@ -110,6 +111,8 @@ export class SimulatedProcess {
   program: string | undefined;
   /** Whether it dies with its parent. */
   bound = false;
+  /** Whether execve(2) gives it no privileges. */
+  noNewPrivs = false;
   /** The child that it is making, whose folder in /proc it may open. */
   making: SimulatedProcess | undefined;
 
@@ -272,8 +275,11 @@ export function answer(
       process.bound = false;
       return 0;
     case "prctl":
-      process.bound = true;
+      if (a === PR_SET_NO_NEW_PRIVS) process.noNewPrivs = true;
+      else process.bound = true;
       return 0;
+    case "seccomp":
+      return process.noNewPrivs ? 0 : no("EACCES");
     case "futex":
       if (word !== c) return no("EAGAIN");
       return d === null ? 0 : no("ETIMEDOUT"); // Woken by the parent, or nobody is left to do that.

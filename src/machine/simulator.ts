@@ -60,6 +60,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   read: ["number", "counted", "number"],
   rt_sigprocmask: ["number", { size: 8 }, { size: 8 }, "number"],
   sched_setaffinity: ["number", "number", { size: 16 }],
+  seccomp: ["number", "number", { size: 16 }],
   setdomainname: ["text", "number"],
   setgroups: ["number", { size: 4 }],
   sethostname: ["text", "number"],

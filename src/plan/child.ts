@@ -39,6 +39,7 @@ import {
   placeExtra,
   type Stdio,
 } from "./stdio.ts";
+import { installFilter } from "./seccomp.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { afterIds, beforeIds, beforeMounts } from "./privileges.ts";
 import { TAKE_TERMINAL } from "./terminal.ts";
@@ -258,5 +259,6 @@ export function planUpToProgram(
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
   if (privileges !== undefined) steps.push(...afterIds(privileges));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
+  if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
 }

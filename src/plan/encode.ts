@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Bytes, CallerFolder, ChildFolder, Plan, Step, Strings, Word } from "./step.ts";
+import type { Bytes, CallerFolder, ChildFolder, FilterProgram, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
@@ -51,7 +51,7 @@ const encoded = new WeakMap<Plan, { readonly architecture: Architecture; readonl
 
 function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
   const { parent, child } = plan;
-  const data = new DataArea();
+  const data = new DataArea(architecture);
   const steps = new DataView(new ArrayBuffer((parent.length + child.length) * LAYOUT.step));
   encodeSection(steps, 0, parent, architecture, data);
   encodeSection(steps, parent.length * LAYOUT.step, child, architecture, data);
@@ -175,6 +175,7 @@ function startsOf(block: Uint8Array): readonly number[] {
 
 /** What the steps point at. What is the same is there once: a command's arguments serve each folder of PATH. */
 class DataArea {
+  readonly #architecture: Architecture;
   #bytes = new Uint8Array(8192);
   #places = new Map<string | object, number>();
   /** The steps of the section so far, and where each is. */
@@ -186,12 +187,16 @@ class DataArea {
   pidTextAt: number | undefined;
   wordsAt: number | undefined;
 
+  constructor(architecture: Architecture) {
+    this.#architecture = architecture;
+  }
+
   used(): Uint8Array {
     return this.#bytes.subarray(0, this.size);
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Bytes | Strings | ChildFolder | CallerFolder | Word): number {
+  place(argument: Bytes | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
@@ -211,7 +216,8 @@ class DataArea {
     return at;
   }
 
-  #placeNew(argument: Bytes | Strings | CallerFolder): number {
+  #placeNew(argument: Bytes | Strings | CallerFolder | FilterProgram): number {
+    if ("filter" in argument) return this.#filter(argument.filter(this.#architecture));
     if ("strings" in argument) return this.#pointers(argument.strings);
     if ("callerFolder" in argument) {
       const at = this.#reserve(FOLDER_SIZE);
@@ -240,6 +246,17 @@ class DataArea {
   #copy(bytes: Uint8Array): number {
     const at = this.#reserve(bytes.length);
     this.#bytes.set(bytes, at);
+    return at;
+  }
+
+  /** A `struct sock_fprog`: how many records there are, and where. */
+  #filter(program: Uint8Array): number {
+    const target = this.#copy(program);
+    const at = this.#reserve(16);
+    const view = new DataView(this.#bytes.buffer);
+    view.setUint16(at, program.length / 8, true);
+    view.setUint32(at + 8, target, true);
+    this.relocations.push(at + 8);
     return at;
   }
 

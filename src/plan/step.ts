@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SyscallName } from "../abi/syscalls.ts";
+import type { Architecture, SyscallName } from "../abi/syscalls.ts";
 
 /** A number with the name that a person knows it by, such as `MS_REC|MS_PRIVATE`. */
 export interface Named {
@@ -40,6 +40,11 @@ export interface Strings {
   readonly strings: readonly string[] | Uint8Array;
 }
 
+/** A `struct sock_fprog`: a program that the kernel runs on every system call, as its records. */
+export interface FilterProgram {
+  filter(architecture: Architecture): Uint8Array;
+}
+
 /** What an earlier step of the same section returned. */
 export interface ResultOf {
   readonly resultOf: Step;
@@ -56,7 +61,18 @@ export interface Word {
 }
 
 /** An argument of a system call. Strings are passed as NUL-terminated UTF-8, `null` as 0. */
-export type Argument = number | string | null | Named | Bytes | Strings | ResultOf | ChildFolder | CallerFolder | Word;
+export type Argument =
+  | number
+  | string
+  | null
+  | Named
+  | Bytes
+  | Strings
+  | ResultOf
+  | ChildFolder
+  | CallerFolder
+  | FilterProgram
+  | Word;
 
 /** One system call. */
 export interface Step {

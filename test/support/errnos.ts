@@ -47,6 +47,7 @@ const TABLE = {
   read: "EAGAIN EBADF EFAULT EINTR EINVAL EIO EISDIR",
   rt_sigprocmask: "EFAULT EINVAL",
   sched_setaffinity: "EFAULT EINVAL EPERM ESRCH",
+  seccomp: "EACCES EFAULT EINVAL ENOMEM ESRCH",
   setdomainname: "EFAULT EINVAL EPERM",
   setgroups: "EFAULT EINVAL ENOMEM EPERM",
   sethostname: "EFAULT EINVAL ENAMETOOLONG EPERM",

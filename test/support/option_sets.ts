@@ -92,6 +92,17 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: { umask: 0o27, newSession: true, nice: 3 } },
   { options: { privateUser: true, capabilities: { drop: ["CAP_SYS_ADMIN", "CAP_NET_RAW"] } } },
   { options: { newSession: true, privatePid: true }, commandOptions: { tty: true } },
+  { options: { seccomp: "default" } },
+  { options: { seccomp: "default", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
+  {
+    options: {
+      init: true,
+      seccomp: {
+        default: "log",
+        rules: [{ calls: ["socket"], action: "kill", args: [{ index: 0, op: "==", value: 40 }] }],
+      },
+    },
+  },
   { options: {}, commandOptions: { tty: true } },
   { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
   {

@@ -1,0 +1,90 @@
+/**
+ * System calls by what they are for, under the names that systemd.exec(5) has for them; and the default profile.
+ *
+ * @module
+ */
+
+import type { SeccompProfile } from "../options_seccomp.ts";
+
+/** Calls, and groups in groups. What only other architectures have is left out. */
+const GROUPS: Readonly<Record<string, string>> = {
+  "@aio": "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit @io-uring",
+  "@chown": "chown fchown fchownat lchown",
+  "@clock": "adjtimex clock_adjtime clock_settime settimeofday",
+  "@cpu-emulation": "modify_ldt",
+  "@debug": "lookup_dcookie perf_event_open pidfd_getfd ptrace",
+  "@io-uring": "io_uring_enter io_uring_register io_uring_setup",
+  "@keyring": "add_key keyctl request_key",
+  "@memlock": "mlock mlock2 mlockall munlock munlockall",
+  "@module": "create_module delete_module finit_module init_module",
+  "@mount":
+    "chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree open_tree_attr pivot_root " +
+    "umount2",
+  "@obsolete": "_sysctl afs_syscall create_module get_kernel_syms getpmsg nfsservctl putpmsg query_module security " +
+    "sysfs tuxcall uselib ustat vserver",
+  "@pkey": "pkey_alloc pkey_free pkey_mprotect",
+  "@privileged": "@chown @clock @module @raw-io @reboot @swap _sysctl acct bpf capset chroot fanotify_init " +
+    "fanotify_mark nfsservctl open_by_handle_at pivot_root quotactl quotactl_fd setdomainname setfsuid setgroups " +
+    "sethostname setresuid setreuid setuid vhangup",
+  "@raw-io": "ioperm iopl",
+  "@reboot": "kexec_file_load kexec_load reboot",
+  "@resources": "ioprio_set mbind migrate_pages move_pages prlimit64 sched_setaffinity sched_setattr sched_setparam " +
+    "sched_setscheduler set_mempolicy set_mempolicy_home_node setpriority setrlimit",
+  "@sandbox": "landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp",
+  "@setuid": "setgid setgroups setregid setresgid setresuid setreuid setuid",
+  "@swap": "swapoff swapon",
+  "@sync": "fdatasync fsync msync sync sync_file_range syncfs",
+};
+
+/** The groups that there are. */
+export const GROUP_NAMES: readonly string[] = Object.keys(GROUPS);
+
+/** The calls of a group; undefined where there is none of that name. */
+export function callsOf(group: string): readonly string[] | undefined {
+  return GROUPS[group]?.split(" ").flatMap((name) => name.startsWith("@") ? callsOf(name)! : [name]);
+}
+
+/** An int, as the kernel reads it: what is in the upper half does not count. */
+const INT = 0xffff_ffff;
+const EPERM = { errno: "EPERM" };
+/** CLONE_NEW*, but for the one of time, which clone(2) cannot make. */
+const NEW_NAMESPACES = 0x7e02_0000;
+/** PER_LINUX and PER_LINUX32, both with UNAME26 and without, and the question which it is. */
+const PERSONALITIES = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const TIOCSTI = 0x5412;
+const TIOCLINUX = 0x541c;
+const AF_VSOCK = 40;
+
+/**
+ * What container engines refuse: what changes the system itself, or is a large piece of the kernel that ordinary
+ * programs do without.
+ */
+export const DEFAULT_PROFILE: SeccompProfile = {
+  default: "allow",
+  rules: [
+    {
+      calls: [
+        ..."@clock @cpu-emulation @io-uring @keyring @module @obsolete @raw-io @reboot @swap".split(" "),
+        ...callsOf("@mount")!.filter((name) => name !== "chroot"),
+        ...("acct bpf fanotify_init lookup_dcookie open_by_handle_at perf_event_open quotactl quotactl_fd setns syslog " +
+          "unshare userfaultfd vhangup").split(" "),
+      ],
+      action: EPERM,
+    },
+    // The C library goes on with clone(2), whose flags can be seen.
+    { calls: ["clone3"], action: { errno: "ENOSYS" } },
+    { calls: ["clone"], action: EPERM, args: [{ index: 0, op: "&", value: NEW_NAMESPACES }] },
+    ...PERSONALITIES.map((value) => ({
+      calls: ["personality"],
+      action: "allow" as const,
+      args: [{ index: 0, op: "==" as const, value, mask: INT }],
+    })),
+    { calls: ["personality"], action: EPERM },
+    ...[TIOCSTI, TIOCLINUX].map((value) => ({
+      calls: ["ioctl"],
+      action: EPERM,
+      args: [{ index: 1, op: "==" as const, value, mask: INT }],
+    })),
+    { calls: ["socket", "socketpair"], action: EPERM, args: [{ index: 0, op: "==", value: AF_VSOCK, mask: INT }] },
+  ],
+};
