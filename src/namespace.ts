@@ -67,7 +67,7 @@ export class Namespace {
    * - `privateTmp`, `privatePid` with its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only
    *   (a caller that is root owns them, for the kernel, inside too), `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
    * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability
-   * - `noNewPrivs`, `newSession`, `privateKeyring`
+   * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`
    *
    * The command's environment is the caller's, so tell it its `HOME`. It is not a boundary against the kernel's own bugs.
    *

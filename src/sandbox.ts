@@ -69,6 +69,7 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     noNewPrivs: true,
     newSession: true,
     privateKeyring: true,
+    seccomp: "default",
     ...given,
     root,
     mounts: root !== "empty" ? mounts : [
