@@ -16,7 +16,7 @@ import {
   type Rule,
   rulesFor,
 } from "./seccomp/compile.ts";
-import { callsOf, DEFAULT_PROFILE, GROUP_NAMES } from "./seccomp/groups.ts";
+import { callsOf, defaultProfile, GROUP_NAMES } from "./seccomp/groups.ts";
 import { allCalls, isCall } from "./seccomp/syscalls.ts";
 
 /**
@@ -115,7 +115,7 @@ export function seccompSettings(value: unknown, hasInit: boolean): SeccompSettin
     return { program: checkedProgram(value), needed: hasInit ? [...NEEDED, ...NEEDED_BY_INIT] : NEEDED };
   }
   const given: Partial<SeccompProfile> = value === "default"
-    ? DEFAULT_PROFILE
+    ? defaultProfile()
     : object(value, "seccomp", `"default", a Uint8Array or an object such as { default: "allow", rules: [] }`);
   checkNames(given, ["default", "rules"], "seccomp.");
   if (!Array.isArray(given.rules)) {
