@@ -16,7 +16,7 @@ import {
   type Rule,
   rulesFor,
 } from "./seccomp/compile.ts";
-import { callsOf, DEFAULT_PROFILE, GROUP_NAMES } from "./seccomp/groups.ts";
+import { callsOf, defaultProfile, GROUP_NAMES } from "./seccomp/groups.ts";
 import { allCalls, isCall } from "./seccomp/syscalls.ts";
 
 /**
@@ -115,7 +115,7 @@ export function seccompSettings(value: unknown, hasInit: boolean): SeccompSettin
     return { program: checkedProgram(value), needed: hasInit ? [...NEEDED, ...NEEDED_BY_INIT] : NEEDED };
   }
   const given: Partial<SeccompProfile> = value === "default"
-    ? DEFAULT_PROFILE
+    ? defaultProfile()
     : object(value, "seccomp", `"default", a Uint8Array or an object such as { default: "allow", rules: [] }`);
   checkNames(given, ["default", "rules"], "seccomp.");
   if (!Array.isArray(given.rules)) {
@@ -140,13 +140,17 @@ function checkedProgram(value: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(value);
 }
 
-/** The command, or what starts it, is under the filter already when it makes these. */
+/**
+ * The command, or what starts it, is under the filter already when it makes these. Not even some arguments may end it: it
+ * is in its parent's memory still, and before Linux 5.16 the kernel ends the parent with it.
+ */
 function checkNeeded(filter: Filter, calls: readonly string[], why: string): void {
   for (const call of calls) {
     const rules = rulesFor(call, filter);
-    if (rules.some(({ conditions }) => conditions.length > 0)) continue;
-    const decided = rules[0]?.action ?? filter.default;
-    if (decided === RET.allow || decided === RET.log) continue;
+    const possible = rules.map(({ action }) => action);
+    if (rules.at(-1)?.conditions.length !== 0) possible.push(filter.default);
+    const isAllowed = possible.includes(RET.allow) || possible.includes(RET.log);
+    if (isAllowed && !possible.includes(RET.kill)) continue;
     throw new TypeError(`Option "seccomp" must allow "${call}": ${why}. Add { calls: ["${call}"], action: "allow" }`);
   }
 }

@@ -44,6 +44,7 @@ const REFUSED: readonly [seccomp: unknown, type: typeof TypeError | typeof Range
   [argument({ op: "&", mask: 1 }), TypeError, `means something only with "==" and "!="`],
   [{ default: "kill", rules: [] }, TypeError, `"seccomp" must allow "execve"`],
   [{ default: { errno: "EPERM" }, rules: [{ calls: ["execve"], action: "allow" }] }, TypeError, `allow "execveat"`],
+  [rule({ calls: ["write"], args: [{ index: 0, op: "==", value: 7 }] }), TypeError, `must allow "write"`],
   [rule({ calls: ["exit_group"], action: { errno: "EPERM" } }), TypeError, `must allow "exit_group"`],
 ];
 

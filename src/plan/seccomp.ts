@@ -6,8 +6,7 @@
 
 import type { Architecture } from "../abi/syscalls.ts";
 import type { SeccompSettings } from "../options_seccomp.ts";
-import { compileFilter, RET } from "../seccomp/compile.ts";
-import { interpret } from "../seccomp/interpret.ts";
+import { compileFilter, interpret, RET } from "../seccomp/compile.ts";
 import { numbersOf } from "../seccomp/syscalls.ts";
 import type { FilterProgram, Step } from "./step.ts";
 

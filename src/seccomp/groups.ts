@@ -59,32 +59,34 @@ const AF_VSOCK = 40;
  * What container engines refuse: what changes the system itself, or is a large piece of the kernel that ordinary
  * programs do without.
  */
-export const DEFAULT_PROFILE: SeccompProfile = {
-  default: "allow",
-  rules: [
-    {
-      calls: [
-        ..."@clock @cpu-emulation @io-uring @keyring @module @obsolete @raw-io @reboot @swap".split(" "),
-        ...callsOf("@mount")!.filter((name) => name !== "chroot"),
-        ...("acct bpf fanotify_init lookup_dcookie open_by_handle_at perf_event_open quotactl quotactl_fd setns syslog " +
-          "unshare userfaultfd vhangup").split(" "),
-      ],
-      action: EPERM,
-    },
-    // The C library goes on with clone(2), whose flags can be seen.
-    { calls: ["clone3"], action: { errno: "ENOSYS" } },
-    { calls: ["clone"], action: EPERM, args: [{ index: 0, op: "&", value: NEW_NAMESPACES }] },
-    ...PERSONALITIES.map((value) => ({
-      calls: ["personality"],
-      action: "allow" as const,
-      args: [{ index: 0, op: "==" as const, value, mask: INT }],
-    })),
-    { calls: ["personality"], action: EPERM },
-    ...[TIOCSTI, TIOCLINUX].map((value) => ({
-      calls: ["ioctl"],
-      action: EPERM,
-      args: [{ index: 1, op: "==" as const, value, mask: INT }],
-    })),
-    { calls: ["socket", "socketpair"], action: EPERM, args: [{ index: 0, op: "==", value: AF_VSOCK, mask: INT }] },
-  ],
-};
+export function defaultProfile(): SeccompProfile {
+  return {
+    default: "allow",
+    rules: [
+      {
+        calls: [
+          ..."@clock @cpu-emulation @io-uring @keyring @module @obsolete @raw-io @reboot @swap".split(" "),
+          ...callsOf("@mount")!.filter((name) => name !== "chroot"),
+          ...("acct bpf fanotify_init lookup_dcookie open_by_handle_at perf_event_open quotactl quotactl_fd setns syslog " +
+            "unshare userfaultfd vhangup").split(" "),
+        ],
+        action: EPERM,
+      },
+      // The C library goes on with clone(2), whose flags can be seen.
+      { calls: ["clone3"], action: { errno: "ENOSYS" } },
+      { calls: ["clone"], action: EPERM, args: [{ index: 0, op: "&", value: NEW_NAMESPACES }] },
+      ...PERSONALITIES.map((value) => ({
+        calls: ["personality"],
+        action: "allow" as const,
+        args: [{ index: 0, op: "==" as const, value, mask: INT }],
+      })),
+      { calls: ["personality"], action: EPERM },
+      ...[TIOCSTI, TIOCLINUX].map((value) => ({
+        calls: ["ioctl"],
+        action: EPERM,
+        args: [{ index: 1, op: "==" as const, value, mask: INT }],
+      })),
+      { calls: ["socket", "socketpair"], action: EPERM, args: [{ index: 0, op: "==", value: AF_VSOCK, mask: INT }] },
+    ],
+  };
+}

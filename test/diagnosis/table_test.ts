@@ -252,6 +252,16 @@ Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
   }
 });
 
+Deno.test("findCause() knows why a filter of system calls is refused", () => {
+  const root = machine({ [STATUS]: ROOT });
+  const filter = (code: string, facts: Facts): string =>
+    cause({ seccomp: "default" }, "filter of system calls", code, facts);
+  assertMatch(filter("EINVAL", root), /A program that is given as bytes is checked by the kernel/);
+  assertMatch(filter("EINVAL", machine({ [STATUS]: ROOT.replace("Seccomp:\t0\n", "") })), /SECCOMP_FILTER/);
+  assertMatch(filter("ENOMEM", root), /32768 instructions/);
+  assertMatch(filter("ENOSYS", root), /3\.17/);
+});
+
 Deno.test("findCause() says nothing where nothing is known", () => {
   assertEquals(cause({ hostname: "box" }, "set the hostname", "EIO", machine({})), "nothing");
   assertEquals(cause({}, `execute "/bin/x"`, "EIO", machine({})), "nothing");
