@@ -14,5 +14,7 @@ export const O_CLOEXEC_RDONLY: Named = { value: 0o2000000, name: "O_RDONLY|O_CLO
 export const O_CLOEXEC_WRONLY: Named = { value: 0o2000001, name: "O_WRONLY|O_CLOEXEC" };
 /** Read and write. */
 export const O_RDWR: Named = { value: 2, name: "O_RDWR" };
+/** Read and write, closed by execve. */
+export const O_RDWR_CLOEXEC: Named = { value: 0o2000002, name: "O_RDWR|O_CLOEXEC" };
 /** No more than a place to begin paths at, closed by execve. */
 export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_RDONLY|O_CLOEXEC|O_PATH" };

@@ -16,6 +16,7 @@ import { execute } from "../plan/exec.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import { extraOf, makeTerminal } from "./descriptors.ts";
 import { InitReport, launcherFd } from "./init.ts";
+import { keepingOwnScore } from "./oom_score.ts";
 import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
 import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
@@ -187,7 +188,9 @@ export class Command implements Deno.Command {
         init,
       };
       const plan = planChild(this.#settings, child, caller);
-      const spawned = shim.spawn(plan, this.#trace());
+      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace());
+      const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
+      const spawned = setsScore ? keepingOwnScore(start) : start();
       if ("step" in spawned) throw refusal(spawned, program);
       const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
       const isTerminal = terminal !== undefined;

@@ -2,6 +2,7 @@ import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
+import { runProgram } from "../support/program.ts";
 
 const shell = (script: string): Request["argv"] => ["sh", "-c", script];
 const STATUS = "grep -h '^Cap' /proc/self/status | cut -f 2 | sort -u | tr '\\n' ' '";
@@ -66,6 +67,27 @@ for (const user of USERS) {
       assertEquals(stdout.split("\n").slice(0, 4), ["0027", "7", "0", "321"], JSON.stringify(more));
       if (!("init" in more)) assertMatch(stdout, /\nown\n$/);
     }
+  });
+
+  isolatedTest(`oomScoreAdj is the command's, and this process keeps its own, as ${user}`, async () => {
+    const { stdout, stderr } = await runProgram(
+      `const own = () => Deno.readTextFileSync("/proc/self/oom_score_adj").trim();
+       const scores = [own()];
+       const args = ["/proc/self/oom_score_adj"];
+       for (const more of [{}, { privateUser: true }, { init: true, noProc: true }]) {
+         const ns = new Namespace({ ...more, oomScoreAdj: 500 });
+         scores.push(new TextDecoder().decode(ns.command("cat", { args }).outputSync().stdout).trim(), own());
+         try {
+           ns.command("/nowhere").outputSync();
+         } catch {
+           scores.push(own());
+         }
+       }
+       console.log(scores.join(" "));`,
+      { user, permissions: ["-A"] },
+    );
+    const own = Deno.readTextFileSync("/proc/self/oom_score_adj").trim();
+    assertEquals([stderr, stdout], ["", `${own}${` 500 ${own} ${own}`.repeat(3)}\n`]);
   });
 
   isolatedTest(`privateKeyring has nothing of the caller's session keyring, as ${user}`, async () => {
