@@ -32,7 +32,7 @@ for (const init of [false, true]) {
   });
 
   isolatedTest(`a terminal is the command's own: size, session, ^D and ^C, with init ${init}`, async () => {
-    await using child = sh("stty size; read a; echo got $a; cat; stty size; ps -o tty= $$; exec sleep 60", {
+    await using child = sh("stty size; read a; echo got $a; cat; stty size; tty; exec sleep 60", {
       tty: { rows: 30, columns: 90 },
     }, { init, privatePid: init }).spawn();
     const shown = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
@@ -49,7 +49,7 @@ for (const init of [false, true]) {
     child.resize(31, 91);
     const writer = child.stdin.getWriter();
     await writer.write(new TextEncoder().encode("abc\n\x04"));
-    await until(/got abc\r\n31 91\r\npts\/\d+\s+$/);
+    await until(/got abc\r\n31 91\r\n\/dev\/pts\/\d+\s+$/);
     await writer.write(new TextEncoder().encode("\x03"));
     assertEquals((await child.status).signal, "SIGINT");
     while (!(await shown.read()).done) { /* To its end. */ }

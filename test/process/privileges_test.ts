@@ -61,7 +61,7 @@ for (const user of USERS) {
   isolatedTest(`umask, nice, cpuAffinity, oomScoreAdj and newSession are as asked for, as ${user}`, async () => {
     const options = { umask: 0o27, nice: 7, cpuAffinity: [0], oomScoreAdj: 321, newSession: true };
     const script = "umask; nice; grep Cpus_allowed_list /proc/self/status | cut -f 2; cat /proc/self/oom_score_adj; " +
-      "test $(ps -o sid= -p $$) = $$ && echo own; :";
+      "read a b c d e sid rest < /proc/$$/stat; test $sid = $$ && echo own; :";
     for (const more of [{}, { init: true, noProc: true }]) {
       const stdout = await stdoutAs(user, { options: { ...options, ...more }, argv: shell(script) });
       assertEquals(stdout.split("\n").slice(0, 4), ["0027", "7", "0", "321"], JSON.stringify(more));
