@@ -31,6 +31,10 @@ pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) 
         var left: u32 = again_max;
         while (left > 0 and isForAgain(step, result)) : (left -= 1) result = kernel.call(step.number, values);
         results[index] = result;
+        if (errnoOf(result) == null) if (step.stores()) |at| {
+            const place: *align(1) i32 = @ptrFromInt(@as(usize, @intCast(data + at)));
+            place.* = @truncate(result);
+        };
         index += 1 + if (errnoOf(result)) |errno|
             tolerated(step, errno) orelse return .{ .step = index, .errno = errno }
         else
@@ -58,6 +62,7 @@ fn arguments(step: *const Step, data: u64, earlier: []const i64) [6]u64 {
         .result => @bitCast(earlier[@intCast(given)]),
         .reserved => unreachable,
     };
+    if (step.stores() != null) values[5] = 0;
     return values;
 }
 
@@ -138,6 +143,20 @@ test "execute() resolves immediates, data addresses and results" {
     var results: [2]i64 = undefined;
     _ = execute(&recorder, &sample.child, 0x1000, &results);
     try testing.expectEqual([6]u64{ 5, 0x1010, 42, 0, 0, 0 }, recorder.calls[1].args);
+}
+
+test "execute() puts a result where the step says, and no errno" {
+    var sample = numbered(2);
+    for (&sample.child, [_]u64{ 4, 12 }) |*step, at| {
+        step.kinds = 0x4000 | 1 << 10;
+        step.args = .{ 5, 0, 0, 0, 0, at };
+    }
+    sample.child[1].rules[0] = .{ .errno = 22, .skip = 0 };
+    var recorder: Recorder = .{ .answers = &.{ 0x1_0000_0007, -22 } };
+    var results: [2]i64 = undefined;
+    _ = execute(&recorder, &sample.child, @intFromPtr(&sample.data), &results);
+    try testing.expectEqual([6]u64{ 5, 0, 0, 0, 0, 0 }, recorder.calls[0].args);
+    try testing.expectEqualSlices(u8, &(.{0} ** 4 ++ .{7} ++ .{0} ** 11), sample.data[0..16]);
 }
 
 test "execute() goes on after a tolerated errno, leaving out what the rule says" {

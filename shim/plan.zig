@@ -51,7 +51,8 @@ pub const Step = extern struct {
     /// The system call's number on the plan's architecture.
     number: u32,
     /// `Kind` of the six arguments, and in the highest bit: the result is a file descriptor that is not needed after
-    /// the section, which closes it whether it succeeds or fails.
+    /// the section, which closes it whether it succeeds or fails. In the bit below: what the call returns, when it
+    /// succeeds, is put into the data area as an i32, where the last argument says, which then is none of the call's.
     kinds: u16,
     /// How many of the following steps to leave out when this one succeeds.
     skip: u16,
@@ -65,6 +66,11 @@ pub const Step = extern struct {
 
     pub fn opensForSection(step: *const Step) bool {
         return step.kinds & 0x8000 != 0;
+    }
+
+    /// Where in the data area the result goes.
+    pub fn stores(step: *const Step) ?u32 {
+        return if (step.kinds & 0x4000 != 0) @intCast(step.args[5]) else null;
     }
 };
 
@@ -215,6 +221,9 @@ fn checkSteps(steps: []const Step, data_size: u32) Error!void {
             .result => if (value >= index) return error.BadResult,
             .reserved => return error.BadKind,
         };
+        if (step.kinds & 0x4000 == 0) continue;
+        if (step.kind(5) != .data) return error.BadKind;
+        if (step.args[5] + @sizeOf(i32) > data_size) return error.BadOffset;
     }
 }
 
@@ -375,6 +384,17 @@ test "open() refuses every reach out of bounds" {
             fn f(s: *Sample(2)) void {
                 s.child[1].kinds = 2;
                 s.child[1].args[0] = 1;
+            }
+        }.f },
+        .{ .expected = error.BadKind, .change = struct {
+            fn f(s: *Sample(2)) void {
+                s.child[0].kinds = 0x4000;
+            }
+        }.f },
+        .{ .expected = error.BadOffset, .change = struct {
+            fn f(s: *Sample(2)) void {
+                s.child[0].kinds = 0x4000 | 1 << 10;
+                s.child[0].args[5] = 29;
             }
         }.f },
         .{ .expected = error.BadSkip, .change = struct {

@@ -10,6 +10,7 @@ export type Architecture = "x86_64" | "aarch64";
 
 /** Name → number on x86_64, number on aarch64. */
 const NUMBERS = {
+  capget: [125, 90],
   capset: [126, 91],
   chdir: [80, 49],
   chroot: [161, 51],
@@ -34,7 +35,9 @@ const NUMBERS = {
   futex: [202, 98],
   gettid: [186, 178],
   ioctl: [16, 29],
+  landlock_add_rule: [445, 445],
   landlock_create_ruleset: [444, 444],
+  landlock_restrict_self: [446, 446],
   keyctl: [250, 219],
   lseek: [8, 62],
   memfd_create: [319, 279],

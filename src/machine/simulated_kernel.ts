@@ -278,6 +278,13 @@ export function answer(
       if (a === PR_SET_NO_NEW_PRIVS) process.noNewPrivs = true;
       else process.bound = true;
       return 0;
+    case "landlock_create_ruleset":
+      return process.open({ path: "ruleset" }, true);
+    case "landlock_add_rule":
+      return process.fds.has(a as number) ? 0 : no("EBADF");
+    case "landlock_restrict_self":
+      if (!process.fds.has(a as number)) return no("EBADF");
+      return process.noNewPrivs ? 0 : no("EPERM");
     case "seccomp":
       return process.noNewPrivs ? 0 : no("EACCES");
     case "futex":
@@ -318,6 +325,7 @@ export function answer(
     case "sched_setaffinity":
     case "prlimit64":
     case "keyctl":
+    case "capget":
     case "capset":
     case "setgroups":
     case "rt_sigprocmask":

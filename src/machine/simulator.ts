@@ -27,6 +27,7 @@ type Kind = "number" | "text" | "texts" | "word" | "counted" | { readonly size: 
 
 /** The arguments of each call that plans make; a plan with any other is refused. */
 const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
+  capget: [{ size: 8 }, { size: 24 }],
   capset: [{ size: 8 }, { size: 24 }],
   chdir: ["text"],
   chroot: ["text"],
@@ -46,6 +47,9 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   futex: ["word", "number", "number", { size: 16 }],
   ioctl: ["number", "number", { size: 40 }],
   keyctl: ["number", "number"],
+  landlock_add_rule: ["number", "number", { size: 16 }, "number"],
+  landlock_create_ruleset: ["counted", "number", "number"],
+  landlock_restrict_self: ["number", "number"],
   mkdirat: ["number", "text", "number"],
   mknodat: ["number", "text", "number"],
   mount: ["text", "text", "text", "number", "text"],

@@ -21,6 +21,7 @@ const ARGUMENTS_MAX = 6;
 const KIND_DATA = 1;
 const KIND_RESULT = 2;
 const OPENS = 0x8000;
+const STORES = 0x4000;
 /** `again` of shim/plan.zig. */
 const AGAIN = 0xffff;
 /** "/proc/" and, right behind it, `pid_text_size` of shim/plan.zig. */
@@ -136,6 +137,14 @@ function encodeStep(
       kinds |= KIND_DATA << (position * 2);
       view.setUint32(place, data.place(argument), true);
     }
+  }
+  if (step.stores !== undefined) {
+    if (args.length === ARGUMENTS_MAX || step.stores.at + 4 > step.stores.in.bytes.length) {
+      throw new RangeError(`Cannot encode step "${step.what}": there is no room to store its result`);
+    }
+    kinds |= STORES | KIND_DATA << ((ARGUMENTS_MAX - 1) * 2);
+    const place = at + ARGUMENTS_AT + (ARGUMENTS_MAX - 1) * 8;
+    view.setUint32(place, data.place(step.stores.in) + step.stores.at, true);
   }
   view.setUint32(at, syscallNumber(step.call, architecture), true);
   view.setUint16(at + 4, kinds, true);

@@ -26,6 +26,11 @@ const CAPABILITY_HEADER: Bytes = {
   name: "{version=_LINUX_CAPABILITY_VERSION_3, pid=0}",
 };
 
+/** Where in what capget(2) gives the two words of the inheritable set are. */
+const INHERITABLE = [8, 20] as const;
+/** Bits of a set. */
+const CAPABILITIES_MAX = 64;
+
 /** What has to be done where /proc is still the outer one. */
 export function beforeMounts({ oomScoreAdj, disableUserNamespaces }: PrivilegeSettings): readonly Step[] {
   const steps: Step[] = [];
@@ -75,6 +80,14 @@ export function beforeIds(settings: PrivilegeSettings, hasSession: boolean, chan
       // A kernel that does not know it has nothing to drop.
       steps.push({ call: "prctl", args, what: `drop ${name}`, option, tolerate: [["EINVAL", 0]] });
     }
+    if (capabilities.isKept) {
+      // And those of kernels to come. They are numbered without gaps.
+      for (let number = CAPABILITIES.length; number < CAPABILITIES_MAX; number++) {
+        const tolerate = [["EINVAL", CAPABILITIES_MAX - 1 - number]] as const;
+        const what = `drop capability ${number}`;
+        steps.push({ call: "prctl", args: [PR_CAPBSET_DROP, number], what, option, tolerate });
+      }
+    }
     if (capabilities.isKept && capabilities.left.size > 0 && changesIds) {
       steps.push({ call: "prctl", args: [PR_SET_KEEPCAPS, 1], what: "keep capabilities as another user", option });
     }
@@ -86,6 +99,7 @@ export function beforeIds(settings: PrivilegeSettings, hasSession: boolean, chan
 export function afterIds({ capabilities, noNewPrivs }: PrivilegeSettings): readonly Step[] {
   const steps: Step[] = [];
   if (capabilities?.isKept) steps.push(...keep(capabilities.left));
+  else if (capabilities !== undefined) steps.push(...inheritNone());
   if (noNewPrivs) {
     const args = [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0];
     steps.push({ call: "prctl", args, what: "get no new privileges", option: "noNewPrivs" });
@@ -123,6 +137,27 @@ function keep(left: ReadonlySet<CapabilityName>): readonly Step[] {
       what: `keep ${name} for any program`,
       option,
     })),
+  ];
+}
+
+/**
+ * Root gets by execve(2) what is inheritable, whatever was dropped from the bounding set: CVE-2022-24769. The other sets
+ * are written as they are; 0 is what both calls before return.
+ */
+function inheritNone(): readonly Step[] {
+  const option = "capabilities";
+  const sets: Bytes = { bytes: new Uint8Array(24), name: "<sets>" };
+  const what = "give up inheritable capabilities";
+  return [
+    { call: "capget", args: [CAPABILITY_HEADER, sets], what, option, stores: { in: sets, at: INHERITABLE[0] } },
+    {
+      call: "prctl",
+      args: [PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0],
+      what: "give up ambient capabilities",
+      option,
+      stores: { in: sets, at: INHERITABLE[1] },
+    },
+    { call: "capset", args: [CAPABILITY_HEADER, sets], what, option },
   ];
 }
 

@@ -88,6 +88,8 @@ export interface Step {
   readonly again?: string | undefined;
   /** How many of the following steps to leave out when it succeeds. */
   readonly skip?: number;
+  /** Where what it returns is put when it succeeds, as an int: a later call reads it there. It has five arguments at most. */
+  readonly stores?: { readonly in: Bytes; readonly at: number };
   /** Whether it returns a file descriptor that is not needed after the section, which then closes it. */
   readonly opens?: boolean;
 }

@@ -112,7 +112,17 @@ Deno.test("encode() writes rules and jumps", () => {
   assertEquals(at(0).skip, 2);
 });
 
+Deno.test("encode() says where a result is to be stored", () => {
+  const bytes = { bytes: new Uint8Array(12), name: "<struct>" };
+  const stores = { in: bytes, at: 8 };
+  const { step: at } = decode(encode(planOf([step([bytes], { stores })]), "x86_64"));
+  const { kinds, args } = at(0);
+  assertEquals([kinds & 0x4000, kinds >> 10 & 3, args[5]! - args[0]!], [0x4000, 1, 8n]);
+});
+
 Deno.test("encode() refuses what a step has no room for", () => {
+  const stores = { in: { bytes: new Uint8Array(12), name: "" }, at: 9 };
+  assertThrows(() => encode(planOf([step([], { stores })]), "x86_64"), RangeError, "no room to store");
   assertThrows(() => encode(planOf([step([1, 2, 3, 4, 5, 6, 7])]), "x86_64"), RangeError, "too many arguments");
   const tolerate = Array.from({ length: 7 }, () => ["EPERM", 0] as const);
   assertThrows(() => encode(planOf([step([], { tolerate })]), "x86_64"), RangeError, "too many arguments or rules");

@@ -1,8 +1,8 @@
-import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertNotEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
-import { runProgram } from "../support/program.ts";
+import { programArgv, runArgv, runProgram } from "../support/program.ts";
 
 const shell = (script: string): Request["argv"] => ["sh", "-c", script];
 const STATUS = "grep -h '^Cap' /proc/self/status | cut -f 2 | sort -u | tr '\\n' ' '";
@@ -168,4 +168,20 @@ isolatedTest("capabilities: { keep } lasts where the command becomes another use
 isolatedTest("run() works with privileges given up", async () => {
   const ns = new Namespace({ capabilities: "none", noNewPrivs: true, rlimits: { nofile: 200 }, privatePid: true });
   assertEquals(await ns.run(() => Deno.pid), 1);
+});
+
+// CVE-2022-24769: engines started containers with inheritable capabilities, and root's programs had them again.
+isolatedTest("capabilities: { drop } leaves none of them inheritable", async () => {
+  const argv = programArgv(`
+    const ns = new Namespace({ capabilities: { drop: ["CAP_NET_RAW"] } });
+    const { stdout } = ns.command("sh", { args: ["-c", ${
+    JSON.stringify(`grep -E "^Cap(Inh|Prm|Bnd)" /proc/self/status`)
+  }] })
+      .outputSync();
+    console.log(new TextDecoder().decode(stdout));`);
+  const { stdout, stderr } = await runArgv(["setpriv", "--inh-caps", "+net_raw", ...argv]);
+  const [inheritable, permitted, bounding] = [...stdout.matchAll(/\t(\w+)/g)].map(([, set]) => BigInt(`0x${set}`));
+  assertEquals([stderr, inheritable], ["", 0n]);
+  assertEquals([permitted! & 1n << 13n, bounding! & 1n << 13n], [0n, 0n]);
+  assertNotEquals(permitted! & 1n, 0n); // The others are there.
 });
