@@ -90,7 +90,6 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { options: { privateMount: true, termChild: false }, command: "true" },
   ...VIEW_SETS,
   { options: { umask: 0o27, newSession: true, nice: 3 } },
-  { options: { privateUser: true, capabilities: { drop: ["CAP_SYS_ADMIN", "CAP_NET_RAW"] } } },
   { options: { newSession: true, privatePid: true }, commandOptions: { tty: true } },
   { options: { seccomp: "default" } },
   { options: { seccomp: "default", privateTmp: true, privateUser: true }, commandOptions: { uid: 0 } },
