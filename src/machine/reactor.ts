@@ -239,6 +239,8 @@ class Reactor {
       }
     } finally {
       this.#watching = false;
+      // It may have come back by something else; then there is nothing left to be interrupted.
+      this.#settle(INTERRUPT_TOKEN, undefined);
       this.#adjust();
     }
   }
