@@ -46,6 +46,7 @@ export type {
   SysfsMount,
   TmpfsMount,
 } from "./src/options_mounts.ts";
+export type { LandlockOptions } from "./src/options_landlock.ts";
 export type { SeccompAction, SeccompArgument, SeccompProfile, SeccompRule } from "./src/options_seccomp.ts";
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export { ChildProcess } from "./src/process/child.ts";

@@ -26,6 +26,7 @@ import {
   privilegeSettings,
 } from "./options_privileges.ts";
 import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } from "./options_mounts.ts";
+import { type LandlockOptions, type LandlockSettings, landlockSettings } from "./options_landlock.ts";
 import { type SeccompProfile, type SeccompSettings, seccompSettings } from "./options_seccomp.ts";
 
 export { checkNames, id, integer, text };
@@ -192,6 +193,12 @@ export interface NamespaceOptions extends PrivilegeOptions {
    */
   seccomp?: "default" | Uint8Array | SeccompProfile | undefined;
   /**
+   * Which files and TCP ports can be used, by paths and numbers; all others are refused, to root as well, to the command and
+   * all that it starts. It comes with no_new_privs, and lets nobody mount anything or look into processes that are not
+   * under it. See landlock(7).
+   */
+  landlock?: LandlockOptions | undefined;
+  /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
    * always do. Either way the command dies when this process does.
@@ -249,6 +256,7 @@ export interface Settings {
   /** Whether PID 1 is the launcher, and what it does when the command has ended. */
   readonly init: "kill" | "wait" | undefined;
   readonly seccomp: SeccompSettings | undefined;
+  readonly landlock: LandlockSettings | undefined;
   readonly termChild: boolean;
   readonly termGraceMs: number;
 }
@@ -273,6 +281,7 @@ const OPTION_NAMES = [
   "mounts",
   ...PRIVILEGE_OPTION_NAMES,
   "seccomp",
+  "landlock",
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
@@ -364,6 +373,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     privileges,
     init: init ? onMainExit : undefined,
     seccomp: seccompSettings(options.seccomp, init),
+    landlock: landlockSettings(options.landlock),
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };

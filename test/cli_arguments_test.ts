@@ -64,6 +64,13 @@ const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unkn
   [["-T"], { privateTime: true }],
   [["--private-time=monotonic=1.5,boottime=-60"], { privateTime: { monotonic: 1.5, boottime: -60 } }],
   [["--seccomp", "default"], { seccomp: "default" }],
+  [["--landlock", "read=/a", "--landlock=execute=/b=c", "--landlock", "read=/d"], {
+    landlock: { read: ["/a", "/d"], execute: ["/b=c"] },
+  }],
+  [["--landlock", "write=", "--landlock", "bind-tcp=", "--landlock", "connect-tcp=443"], {
+    landlock: { write: [], bindTcp: [], connectTcp: [443] },
+  }],
+  [["--landlock", "read=/", "--landlock", "if-missing=skip"], { landlock: { read: ["/"], ifMissing: "skip" } }],
   [["--term-child"], {}],
   [["--no-term-child"], { termChild: false }],
   [["--no-term-child", "--term-child"], {}],
@@ -149,6 +156,11 @@ const REFUSALS: readonly (readonly [argv: string[], message: string])[] = [
   [["--gid=root"], `--gid must be a number: got "root"`],
   [["--term-grace-ms", "1e3"], `--term-grace-ms must be a number: got "1e3"`],
   [["--env", "A"], `--env must be NAME=VALUE: got "A"`],
+  [["--landlock", "connect-tcp=http"], `--landlock connect-tcp must be a number: got "http"`],
+  [
+    ["--landlock", "/usr"],
+    `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=PORT, connect-tcp=PORT or if-missing=skip: got "/usr"`,
+  ],
   [["--env", "=A"], `--env must be NAME=VALUE: got "=A"`],
   [["--private-tmp=siz=1m"], `Unknown part "siz" of --private-tmp: did you mean "size"?`],
   [["--private-tmp=ro"], `Unknown part "ro" of --private-tmp: known are size, mode, nr-inodes, uid, gid, huge`],

@@ -16,6 +16,7 @@ import {
   descriptor,
   duration,
   environment,
+  landlockValue,
   limits,
   number,
   onMainExit,
@@ -73,7 +74,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["rlimit", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
+const REPEATED = ["rlimit", "landlock", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
 
@@ -300,6 +301,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     privateTime: time === undefined ? undefined : timeValue(time),
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
+    landlock: flags.landlock.length === 0 ? undefined : landlockValue(flags.landlock),
     seccomp: flags.seccomp === undefined ? undefined : seccompValue(flags.seccomp),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     disableUserNamespaces: given("disable-user-namespaces"),

@@ -90,7 +90,10 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --nice N                From -20, before others, to 19, after them
       --cpu-affinity CPU,…    Run on these CPUs alone
       --oom-score-adj N       From -1000, never, to 1000, first, to be killed when memory is short
-# System calls
+# System calls and files
+      --landlock RULE         What can be used, and nothing else: read=PATH, write=PATH, execute=PATH (with all below),
+                              bind-tcp=PORT, connect-tcp=PORT (without PORT: none); if-missing=skip goes on where the
+                              kernel has no Landlock. Can be given again
       --seccomp WHAT          Which can be made: default, what container engines allow, or a file of JSON with default
                               and rules, as the library has them. Deno needs --allow-read for that. Comes with
                               no_new_privs: no set-user-ID program gains anything

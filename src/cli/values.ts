@@ -57,6 +57,33 @@ export function onMainExit(text: string | undefined): NamespaceOptions["onMainEx
   return text as NamespaceOptions["onMainExit"];
 }
 
+/** `read=/usr`, `connect-tcp=443` and the like, any number of times; a list that is there and has nothing ends in "=". */
+export function landlockValue(entries: readonly string[]): NonNullable<NamespaceOptions["landlock"]> {
+  const lists = new Map<string, (string | number)[]>();
+  let ifMissing: string | undefined;
+  for (const entry of entries) {
+    const [, name, value] = /^(read|write|execute|bind-tcp|connect-tcp|if-missing)=(.*)$/s.exec(entry) ?? [];
+    if (name === undefined || value === undefined) {
+      throw new UsageError(
+        `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=PORT, connect-tcp=PORT or if-missing=skip: got ${
+          JSON.stringify(entry)
+        }`,
+      );
+    }
+    if (name === "if-missing") {
+      ifMissing = value;
+      continue;
+    }
+    const isPort = name.endsWith("-tcp");
+    const option = isPort ? name.replace("-tcp", "Tcp") : name;
+    const list = lists.get(option) ?? [];
+    if (value !== "") list.push(isPort ? number(value, `--landlock ${name}`) : value);
+    lists.set(option, list);
+  }
+  // The library knows which words there are.
+  return { ...Object.fromEntries(lists), ...(ifMissing === undefined ? {} : { ifMissing: ifMissing as "skip" }) };
+}
+
 /** `none`, `keep=CAP_A,CAP_B` or `drop=CAP_A,CAP_B`. The library knows which there are. */
 export function capabilitiesValue(text: string): NamespaceOptions["capabilities"] {
   if (text === "none") return text;

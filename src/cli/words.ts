@@ -34,5 +34,7 @@ export function spelled(name: string): string {
   const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);
   if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${mount[2]})`}`;
   if (name === "mounts") return name;
+  const rule = /^landlock\.(\w+)(?:\[\d+\])?$/.exec(name);
+  if (rule !== null) return `--landlock ${spelled(rule[1]!).slice(2)}`;
   return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }

@@ -22,6 +22,7 @@ import {
   sysctl,
 } from "./facts.ts";
 import { overlayCause, viewCause } from "./view.ts";
+import { landlockCause, ruledOut } from "./landlock.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
 /** The likely cause of a refusal and what can be done about it; undefined where nothing is known but the errno. */
@@ -79,9 +80,13 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
       return viewCause(refusal, facts);
     case "seccomp":
       return filterCause(code, facts);
+    case "landlock_create_ruleset":
+    case "landlock_add_rule":
+    case "landlock_restrict_self":
+      return landlockCause(refusal, facts);
     case "execve":
     case "execveat":
-      return executionCause(refusal, facts);
+      return executionCause(refusal, facts) ?? ruledOut(refusal);
     default:
       return undefined;
   }

@@ -26,6 +26,7 @@ import {
   UNBLOCK_SIGNALS,
 } from "./exec.ts";
 import { changeIds } from "./identity.ts";
+import { restrict } from "./landlock.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
 import { makePrivate, mountProc, mountTmp } from "./mounts.ts";
 import { loopbackUp } from "./net.ts";
@@ -258,6 +259,7 @@ export function planUpToProgram(
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
   if (privileges !== undefined) steps.push(...afterIds(privileges));
+  if (settings.landlock !== undefined) steps.push(...restrict(settings.landlock));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));
   return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };

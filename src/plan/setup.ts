@@ -66,8 +66,11 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
     const reason = "what a program may do and use is said for commands, not for the threads of a process";
     throw new TypeError(`Cannot set up privileges and limits in a running process: ${reason}. ${INSTEAD}`);
   }
-  if (settings.seccomp !== undefined) {
-    throw new TypeError(`Cannot set up "seccomp" in a running process: what it is doing would be cut off. ${INSTEAD}`);
+  const cutting = settings.seccomp !== undefined ? "seccomp" : settings.landlock !== undefined ? "landlock" : undefined;
+  if (cutting !== undefined) {
+    throw new TypeError(
+      `Cannot set up "${cutting}" in a running process: what it is doing would be cut off. ${INSTEAD}`,
+    );
   }
   if (settings.userIfNeeded && namespaces.size > 0 && !caller.capabilities.has("CAP_SYS_ADMIN")) {
     const [option] = namespaces.values();

@@ -7,6 +7,7 @@ import { programArgv, runProgram } from "../support/program.ts";
 
 const CLONE3 = 435;
 const CLOSE_RANGE = 436;
+const LANDLOCK_CREATE_RULESET = 444;
 
 /** The text of a program in whose first thread this system call fails with this errno. */
 function without(syscall: number, errno: number, code: string): string {
@@ -78,3 +79,21 @@ isolatedTest("the shim is loaded where vm.memfd_noexec forbids executable memfds
     .command("sh", { args: ["-c", script, "sh", deno!, ...args] }).output();
   assertEquals([code, new TextDecoder().decode(stdout)], [0, "0\n"], new TextDecoder().decode(stderr));
 });
+
+for (const [errno, name] of [[38, "ENOSYS"], [95, "EOPNOTSUPP"], [22, "EINVAL"], [7, "E2BIG"]] as const) {
+  isolatedTest(`landlock is refused where the kernel says ${name}, unless it may be left out`, async () => {
+    const { stdout, stderr } = await runProgram(without(
+      LANDLOCK_CREATE_RULESET,
+      errno,
+      `
+      const landlock = { read: ["/nowhere"] };
+      try {
+        new Namespace({ landlock }).command("true").outputSync();
+      } catch (error) {
+        console.log(error.code, error.option, error.hint.includes("ifMissing"));
+      }
+      console.log(new Namespace({ landlock: { ...landlock, ifMissing: "skip" } }).command("true").outputSync().code);`,
+    ));
+    assertEquals([stdout, stderr], [`${name} landlock true\n0\n`, ""]);
+  });
+}
