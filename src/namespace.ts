@@ -82,8 +82,8 @@ export class Namespace {
    * import { Namespace } from "@sys-linux/namespace";
    * import { assertEquals } from "@std/assert";
    *
-   * const ns = Namespace.sandbox({ mounts: [{ type: "bind", source: Deno.cwd(), target: "/work", readonly: true }] });
-   * const script = "touch /work/x 2>/dev/null || echo read-only; echo $HOME; id -u; ls -A ~";
+   * const ns = Namespace.sandbox({ mounts: [{ type: "bind", source: Deno.cwd(), target: "/project", readonly: true }] });
+   * const script = "touch /project/x 2>/dev/null || echo read-only; echo $HOME; id -u; ls -A ~";
    * const { stdout } = await ns.command("sh", { args: ["-c", script], env: { HOME: "/home/sandbox" } }).output();
    * assertEquals(new TextDecoder().decode(stdout), "read-only\n/home/sandbox\n1000\n");
    * ```
