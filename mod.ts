@@ -50,6 +50,7 @@ export type { LandlockOptions } from "./src/options_landlock.ts";
 export type { SeccompAction, SeccompArgument, SeccompProfile, SeccompRule } from "./src/options_seccomp.ts";
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export { ChildProcess } from "./src/process/child.ts";
-export { Command, type CommandOptions } from "./src/process/command.ts";
+export type { CommandOptions } from "./src/command_options.ts";
+export { Command } from "./src/process/command.ts";
 export type { DescriptorOption, TerminalSize } from "./src/command_options.ts";
 export type { ExplainOptions } from "./src/process/explain.ts";

@@ -68,6 +68,19 @@ export interface CommandOptions extends Omit<Deno.CommandOptions, "detached"> {
   tty?: boolean | TerminalSize | undefined;
 }
 
+/** Options that every way to start a process has. */
+export const SHARED_OPTION_NAMES = [
+  "cwd",
+  "clearEnv",
+  "env",
+  "uid",
+  "gid",
+  "signal",
+  "stdin",
+  "stdout",
+  "stderr",
+] as const satisfies readonly (keyof CommandOptions)[];
+
 /** What is to be executed. */
 export interface CheckedProgram {
   readonly command: string;

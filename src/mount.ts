@@ -19,7 +19,7 @@
 
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MOUNT_FLAG_NAMES, UMOUNT_NOFOLLOW } from "./abi/mount.ts";
 import { perform } from "./calls.ts";
-import { checkNames, text } from "./options.ts";
+import { checkNames, text } from "./checks.ts";
 import { flags as namedFlags } from "./plan/step.ts";
 
 export * from "./abi/mount.ts";

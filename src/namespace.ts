@@ -12,7 +12,8 @@ import type { BuildOptions } from "./launch/build.ts";
 import type { CodeWorker, CodeWorkerOptions } from "./code/worker.ts";
 import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import type { Explanation } from "./plan/explain.ts";
-import { Command, type CommandOptions, type Trace } from "./process/command.ts";
+import type { CommandOptions } from "./command_options.ts";
+import { Command, type Trace } from "./process/command.ts";
 import { explain, type ExplainOptions } from "./process/explain.ts";
 import { setup } from "./process/setup.ts";
 import { sandboxOptions } from "./sandbox.ts";
@@ -191,7 +192,7 @@ export class Namespace {
    */
   async build(command: string | URL, options: BuildOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const { build } = await import("./launch/build.ts");
-    return await build(this.#options, command, options);
+    return await build(this.#settings, this.#options, command, options);
   }
 
   /**

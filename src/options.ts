@@ -29,8 +29,6 @@ import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } 
 import { type LandlockOptions, type LandlockSettings, landlockSettings } from "./options_landlock.ts";
 import { type SeccompProfile, type SeccompSettings, seccompSettings } from "./options_seccomp.ts";
 
-export { checkNames, id, integer, text };
-
 /** How the tmpfs of {@linkcode NamespaceOptions.privateTmp} is made. */
 export interface TmpOptions {
   /**

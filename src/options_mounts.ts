@@ -244,7 +244,8 @@ export interface ViewSettings {
 }
 
 const FLAG_NAMES = ["readonly", "nosuid", "nodev", "noexec"] as const;
-const TYPES = [
+/** The types of mounts. */
+export const MOUNT_TYPES = [
   "bind",
   "tmpfs",
   "proc",
@@ -309,7 +310,7 @@ function layerSettings(given: Partial<OverlayLayers>, name: string, more: readon
 
 function mountSettings(value: unknown, name: string): MountSettings {
   const given = object(value, name, `an object such as { type: "tmpfs", target: "/tmp" }`);
-  const type = oneOf(given.type, `${name}.type`, TYPES);
+  const type = oneOf(given.type, `${name}.type`, MOUNT_TYPES);
   const check = (...names: readonly string[]) => checkNames(given, ["type", "target", ...names], `${name}.`);
   const flag = (flag: string): boolean | undefined => optionalBoolean(given[flag], `${name}.${flag}`);
   const target = (fallback?: string): string => {

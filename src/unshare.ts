@@ -17,7 +17,7 @@
 
 import * as clone from "./abi/clone.ts";
 import { perform } from "./calls.ts";
-import { text } from "./options.ts";
+import { text } from "./checks.ts";
 import { AT_FDCWD, O_CLOEXEC_RDONLY } from "./plan/files.ts";
 import { flags as namedFlags, type Named, type Step } from "./plan/step.ts";
 

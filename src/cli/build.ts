@@ -7,6 +7,7 @@
 import type { Architecture } from "../abi/syscalls.ts";
 import { build, inspect } from "../launch/build.ts";
 import { ORDINARY } from "../launch/compile.ts";
+import { validate } from "../options.ts";
 import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError, WORDING } from "./words.ts";
 
@@ -50,7 +51,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     arch: arch as Architecture | undefined,
   };
   const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  await build(namespace, command, { ...options, anyCommand: anyCommand !== undefined }, WORDING);
+  await build(validate(namespace), namespace, command, { ...options, anyCommand: anyCommand !== undefined }, WORDING);
   return 0;
 }
 
@@ -74,7 +75,6 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
   }
   const { namespace, command, options: { arch, anyCommand, timeoutMs, ...options } } = origin;
   const { explainFor } = await import("../process/explain.ts");
-  const { validate } = await import("../options.ts");
   const explanation = explainFor(validate(namespace), command, options, ORDINARY, new Uint8Array());
   if (own.json !== undefined) {
     console.log(JSON.stringify({ ...origin, ...explanation.toJSON() }, null, 2));

@@ -5,25 +5,11 @@
  */
 
 import { nearest } from "../nearest.ts";
-import type { MountOptions, OverlayLayers, OverlayRoot } from "../options_mounts.ts";
+import { MOUNT_TYPES, type MountOptions, type OverlayLayers, type OverlayRoot } from "../options_mounts.ts";
 import { UsageError } from "./words.ts";
 
 /** Options that mount something. */
-export const MOUNT_OPTIONS = [
-  "bind",
-  "ro-bind",
-  "tmpfs",
-  "proc",
-  "dev",
-  "mqueue",
-  "sysfs",
-  "overlay",
-  "symlink",
-  "dir",
-  "file",
-  "remount",
-  "hide",
-] as const;
+export const MOUNT_OPTIONS = [...MOUNT_TYPES, "ro-bind"] as const;
 
 /** The name of one of them. */
 export type MountOption = typeof MOUNT_OPTIONS[number];

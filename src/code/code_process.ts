@@ -5,7 +5,8 @@
  */
 
 import { reactor } from "../machine/reactor.ts";
-import { checkNames, type Settings } from "../options.ts";
+import { checkNames } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import type { Trace } from "../process/command.ts";
 import { type Caller, endedError, prepareCall, valueOf } from "./call.ts";

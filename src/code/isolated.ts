@@ -5,7 +5,8 @@
  */
 
 import { library } from "../machine/library.ts";
-import { checkNames, type NamespaceOptions, validate } from "../options.ts";
+import { checkNames } from "../checks.ts";
+import { type NamespaceOptions, validate } from "../options.ts";
 import type { CodeOptions } from "./launch.ts";
 
 /** Options of {@linkcode isolated}, which are not the namespaces' own. They have the meaning of `Namespace.spawn()`'s. */

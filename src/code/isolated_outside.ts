@@ -10,10 +10,9 @@ import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
 import { planTmpLater } from "../plan/later.ts";
 import type { ChildProcess } from "../process/child.ts";
-import { Command } from "../process/command.ts";
 import { Channel } from "./channel.ts";
 import { codec } from "./codec.ts";
-import { THIS_DENO } from "./launch.ts";
+import { startDeno } from "./launch.ts";
 import type { IsolatedOptions } from "./isolated.ts";
 import type { TestReport, TestRequest } from "./isolated_inside.ts";
 import { permissionFlags } from "./permissions.ts";
@@ -39,30 +38,20 @@ export async function runIsolated(
   const { flags, revoke } = permissionFlags(permissions, true); // What the file imports by name needs no permission.
   const request: TestRequest = { index, text, name: t.name, origin: t.origin, revoke };
   const channel = new Channel(Number.MAX_SAFE_INTEGER);
-  let child: ChildProcess;
-  try {
-    // As the program is read from stdin, Deno looks for the configuration in the current folder, as `deno test` does.
-    child = new Command(
-      { ...settings, tmp: undefined },
-      THIS_DENO,
-      {
-        ...processOptions,
-        ...(cwd === undefined ? {} : { cwd }),
-        argv0: "deno",
-        args: ["run", "--quiet", "--no-prompt", "--no-check", ...moduleFlags(), ...flags, "-"],
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-      },
-      () => undefined,
-      { extra: channel.theirs, fromOutside: true },
-    ).spawn();
-  } catch (error) {
-    channel.close();
-    throw error;
-  } finally {
-    channel.closeTheirs();
-  }
+  // As the program is read from stdin, Deno looks for the configuration in the current folder, as `deno test` does.
+  const child = startDeno(
+    { ...settings, tmp: undefined },
+    {
+      ...processOptions,
+      ...(cwd === undefined ? {} : { cwd }),
+      args: ["run", "--quiet", "--no-prompt", "--no-check", ...moduleFlags(), ...flags, "-"],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    },
+    channel,
+    () => undefined,
+  );
   const output = Promise.all([copy(child.stdout, Deno.stdout), copy(child.stderr, Deno.stderr)]);
   const ended = child.status.finally(() => channel.end());
   try {

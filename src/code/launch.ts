@@ -4,9 +4,11 @@
  * @module
  */
 
-import { integer, type Settings } from "../options.ts";
+import { integer } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
-import { Command, type CommandOptions, type Trace } from "../process/command.ts";
+import { type CommandOptions, SHARED_OPTION_NAMES } from "../command_options.ts";
+import { Command, type Trace } from "../process/command.ts";
 import { firstMessage, mainModule, type Way } from "./bootstrap.ts";
 import { Channel } from "./channel.ts";
 import type { CodeRequest } from "./inside.ts";
@@ -35,20 +37,9 @@ export interface CodeOptions<Args extends readonly unknown[] = readonly unknown[
   maxReplySize?: number;
 }
 
-const COMMAND_OPTION_NAMES = [
-  "cwd",
-  "clearEnv",
-  "env",
-  "uid",
-  "gid",
-  "signal",
-  "stdin",
-  "stdout",
-  "stderr",
-] as const satisfies readonly (keyof CodeOptions)[];
 /** All options but `args`. */
 export const LAUNCH_OPTION_NAMES = [
-  ...COMMAND_OPTION_NAMES,
+  ...SHARED_OPTION_NAMES,
   "permissions",
   "maxReplySize",
 ] as const satisfies readonly (keyof CodeOptions)[];
@@ -56,7 +47,7 @@ export const LAUNCH_OPTION_NAMES = [
 /** The lock file is the program's own, and not to be written from inside. */
 const RUN_FLAGS = ["--quiet", "--no-prompt", "--no-lock"] as const;
 /** This very Deno, also where no permission leads to its file, or another file is there by now. */
-export const THIS_DENO = "/proc/self/exe";
+const THIS_DENO = "/proc/self/exe";
 
 /** What the Deno inside is to do. */
 export interface Program {
@@ -105,29 +96,34 @@ export function launch(
   // It is of use to modules only, and to look there for others takes 0.5 ms.
   const cache = modules.length === 0 ? ["--no-code-cache"] : [];
   const channel = new Channel(maxReplySize);
-  let child: ChildProcess;
+  const child = startDeno(
+    settings,
+    { ...commandOptions(options), args: ["run", ...RUN_FLAGS, ...cache, ...flags, mainModule(modules)] },
+    channel,
+    trace,
+  );
+  channel.send(
+    ...firstMessage(way, { revoke, privateNet: settings.namespaces.get("net"), ...(code && { code }) }, args),
+  );
+  return { child, channel };
+}
+
+/** Starts a Deno inside that has the other end of a channel, which is closed where it does not start. */
+export function startDeno(
+  settings: Settings,
+  options: CommandOptions,
+  channel: Channel,
+  trace: () => Trace | undefined,
+): ChildProcess {
   try {
-    child = new Command(
-      settings,
-      THIS_DENO,
-      {
-        ...commandOptions(options),
-        argv0: "deno",
-        args: ["run", ...RUN_FLAGS, ...cache, ...flags, mainModule(modules)],
-      },
-      trace,
-      { extra: channel.theirs, fromOutside: true },
-    ).spawn();
+    const more = { extra: channel.theirs, fromOutside: true };
+    return new Command(settings, THIS_DENO, { ...options, argv0: "deno" }, trace, more).spawn();
   } catch (error) {
     channel.close();
     throw error;
   } finally {
     channel.closeTheirs();
   }
-  channel.send(
-    ...firstMessage(way, { revoke, privateNet: settings.namespaces.get("net"), ...(code && { code }) }, args),
-  );
-  return { child, channel };
 }
 
 /** Ends a process that is not to be trusted any more. */
@@ -141,6 +137,6 @@ export function killNow(child: ChildProcess): void {
 
 function commandOptions(options: Omit<CodeOptions, "args">): CommandOptions {
   return Object.fromEntries(
-    COMMAND_OPTION_NAMES.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
+    SHARED_OPTION_NAMES.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
   );
 }

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { checkNames, integer, type Settings } from "../options.ts";
+import { checkNames, integer } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import { checkSignal, type Trace } from "../process/command.ts";
 import { type Call, callerOf, prepareCall } from "./call.ts";
 import type { Connection } from "./connection.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { checkNames, type Settings } from "../options.ts";
+import { checkNames } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import type { Trace } from "../process/command.ts";
 import { callerOf, prepareCall } from "./call.ts";
 import { Connection } from "./connection.ts";

@@ -6,7 +6,8 @@
 
 import type { Architecture } from "../abi/syscalls.ts";
 import { checkProgram, type CommandOptions, launchedDescriptors } from "../command_options.ts";
-import { checkNames, type NamespaceOptions, validate } from "../options.ts";
+import { checkNames } from "../checks.ts";
+import type { NamespaceOptions, Settings } from "../options.ts";
 import { bundleIn } from "./image.ts";
 import { originOf } from "./bundle.ts";
 import { findCause } from "../diagnosis/diagnosis.ts";
@@ -57,11 +58,12 @@ export interface Origin {
 }
 
 /**
- * Builds an executable.
+ * Builds an executable. `namespace`: the options that the settings are of.
  *
  * @throws {TypeError} When an option is wrong.
  */
 export async function build(
+  settings: Settings,
   namespace: NamespaceOptions,
   command: string | URL,
   options: BuildOptions,
@@ -93,7 +95,7 @@ export async function build(
       timeoutMs,
     } as Origin["options"],
   };
-  const image = compile(validate(namespace), program, {
+  const image = compile(settings, program, {
     anyCommand,
     clearEnv,
     timeoutMs,

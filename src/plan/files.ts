@@ -18,3 +18,5 @@ export const O_RDWR: Named = { value: 2, name: "O_RDWR" };
 export const O_RDWR_CLOEXEC: Named = { value: 0o2000002, name: "O_RDWR|O_CLOEXEC" };
 /** No more than a place to begin paths at, closed by execve. */
 export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_RDONLY|O_CLOEXEC|O_PATH" };
+/** A copy of a descriptor at the first free number from another on, closed by execve: fcntl(2). */
+export const F_DUPFD_CLOEXEC: Named = { value: 1030, name: "F_DUPFD_CLOEXEC" };

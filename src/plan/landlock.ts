@@ -5,8 +5,8 @@
  */
 
 import { FILE_RIGHTS, type LandlockSettings, RIGHTS_OF_FILES } from "../options_landlock.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH } from "./files.ts";
-import { giveUpNewPrivileges } from "./seccomp.ts";
+import { AT_FDCWD, F_DUPFD_CLOEXEC, O_CLOEXEC_PATH } from "./files.ts";
+import { giveUpNewPrivileges } from "./privileges.ts";
 import { type Bytes, flags, type Step } from "./step.ts";
 
 const option = "landlock";
@@ -21,7 +21,6 @@ const TCP_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 const PATH_BENEATH = { value: 1, name: "LANDLOCK_RULE_PATH_BENEATH" };
 const NET_PORT = { value: 2, name: "LANDLOCK_RULE_NET_PORT" };
-const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
 /** How a kernel says that it has no Landlock, that it is switched off, or that it is too old for what is to be ruled. */
 const MISSING = ["ENOSYS", "EOPNOTSUPP", "EINVAL", "E2BIG"] as const;
 /** Where `struct landlock_path_beneath_attr`, which is packed, has the descriptor. */

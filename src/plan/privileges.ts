@@ -95,15 +95,18 @@ export function beforeIds(settings: PrivilegeSettings, hasSession: boolean, chan
   return steps;
 }
 
+/** What filters of system calls and rules for files take of who has no CAP_SYS_ADMIN, and what makes them safe to have. */
+export function giveUpNewPrivileges(option: string): Step {
+  const what = "give up gaining privileges by execve(2)";
+  return { call: "prctl", args: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0], what, option };
+}
+
 /** What is left to be given up when the command's user is who it is. */
 export function afterIds({ capabilities, noNewPrivs }: PrivilegeSettings): readonly Step[] {
   const steps: Step[] = [];
   if (capabilities?.isKept) steps.push(...keep(capabilities.left));
   else if (capabilities !== undefined) steps.push(...inheritNone());
-  if (noNewPrivs) {
-    const args = [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0];
-    steps.push({ call: "prctl", args, what: "get no new privileges", option: "noNewPrivs" });
-  }
+  if (noNewPrivs) steps.push(giveUpNewPrivileges("noNewPrivs"));
   return steps;
 }
 

@@ -8,16 +8,10 @@ import type { Architecture } from "../abi/syscalls.ts";
 import type { SeccompSettings } from "../options_seccomp.ts";
 import { compileFilter, interpret, RET } from "../seccomp/compile.ts";
 import { numbersOf } from "../seccomp/syscalls.ts";
+import { giveUpNewPrivileges } from "./privileges.ts";
 import type { FilterProgram, Step } from "./step.ts";
 
-const PR_SET_NO_NEW_PRIVS = { value: 38, name: "PR_SET_NO_NEW_PRIVS" };
 const SECCOMP_SET_MODE_FILTER = { value: 1, name: "SECCOMP_SET_MODE_FILTER" };
-
-/** What filters and rules take of who has no CAP_SYS_ADMIN, and what makes them safe to have. */
-export function giveUpNewPrivileges(option: string): Step {
-  const what = "give up gaining privileges by execve(2)";
-  return { call: "prctl", args: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0], what, option };
-}
 
 /**
  * Installs a filter. Without no_new_privs that takes CAP_SYS_ADMIN, and a program that changes its ids by execve(2) would

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { AT_FDCWD, O_RDWR } from "./files.ts";
+import { AT_FDCWD, F_DUPFD_CLOEXEC, O_RDWR } from "./files.ts";
 import type { Named, ResultOf, Step } from "./step.ts";
 
 /** Where one of 0, 1, 2 comes from: the parent's own, /dev/null, or a descriptor above 2, which can have a name. */
@@ -42,7 +42,6 @@ export function connectStdio(stdio: readonly [Stdio, Stdio, Stdio]): readonly St
   return steps;
 }
 
-const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
 const F_SETFD = { value: 2, name: "F_SETFD" };
 const FD_CLOEXEC = { value: 1, name: "FD_CLOEXEC" };
 /** Everybody may open it again: a pipe belongs to who made it, and the child may become somebody else. */

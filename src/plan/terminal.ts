@@ -5,7 +5,7 @@
  */
 
 import type { TerminalSettings } from "../command_options.ts";
-import { AT_FDCWD } from "./files.ts";
+import { AT_FDCWD, F_DUPFD_CLOEXEC } from "./files.ts";
 import type { Bytes, Step } from "./step.ts";
 
 const TIOCSCTTY = { value: 0x540e, name: "TIOCSCTTY" };
@@ -13,7 +13,6 @@ const TIOCSWINSZ = { value: 0x5414, name: "TIOCSWINSZ" };
 const TIOCSPTLCK = { value: 0x4004_5431, name: "TIOCSPTLCK" };
 /** Since Linux 4.13: the other side without a path, which could lead elsewhere. */
 const TIOCGPTPEER = { value: 0x5441, name: "TIOCGPTPEER" };
-const F_DUPFD_CLOEXEC = { value: 1030, name: "F_DUPFD_CLOEXEC" };
 const MASTER_FLAGS = { value: 0o2004402, name: "O_RDWR|O_NOCTTY|O_NONBLOCK|O_CLOEXEC" };
 const PEER_FLAGS = { value: 0o2000402, name: "O_RDWR|O_NOCTTY|O_CLOEXEC" };
 const UNLOCKED: Bytes = { bytes: new Uint8Array(4), name: "[0]" };

@@ -5,11 +5,18 @@
  */
 
 import { errnoName, errnoText } from "../abi/errno.ts";
-import { checkDescriptors, checkProgram, checkTerminal, type CommandOptions } from "../command_options.ts";
+import {
+  checkDescriptors,
+  checkProgram,
+  checkTerminal,
+  type CommandOptions,
+  SHARED_OPTION_NAMES,
+} from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
 import { reactor } from "../machine/reactor.ts";
-import { checkNames, type Settings } from "../options.ts";
+import { checkNames } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { execute } from "../plan/exec.ts";
@@ -21,19 +28,9 @@ import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.
 import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
 
-export type { CommandOptions };
-
 const OPTION_NAMES = [
   "args",
-  "cwd",
-  "clearEnv",
-  "env",
-  "uid",
-  "gid",
-  "signal",
-  "stdin",
-  "stdout",
-  "stderr",
+  ...SHARED_OPTION_NAMES,
   "argv0",
   "unsetEnv",
   "fds",

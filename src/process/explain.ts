@@ -5,14 +5,16 @@
  */
 
 import { library } from "../machine/library.ts";
-import { checkNames, id, type Settings } from "../options.ts";
+import { checkNames, id } from "../checks.ts";
+import type { Settings } from "../options.ts";
 import type { Caller } from "../plan/caller.ts";
 import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import type { Named } from "../plan/step.ts";
 import { extraOf } from "./descriptors.ts";
-import { checkOptions, type CommandOptions, SPAWN_STDIO } from "./command.ts";
+import type { CommandOptions } from "../command_options.ts";
+import { checkOptions, SPAWN_STDIO } from "./command.ts";
 
 /** Options of `Namespace.explain()`: those of the command, as for `Namespace.command()`, and who is to run it. */
 export interface ExplainOptions extends CommandOptions {
