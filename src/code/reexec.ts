@@ -14,6 +14,7 @@ import type { Settings } from "../options.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
 import { Command, type Trace } from "../process/command.ts";
+import { EVERY_SEAL, sealedMemory } from "../process/memory.ts";
 
 /**
  * Says which descriptor holds what this program has entered already. Only the descriptor is believed: who inherits the
@@ -27,9 +28,7 @@ const MARK_FD = 3;
 
 const EBADF = errnoNumber("EBADF");
 const O_PATH = { value: 0o10000000, name: "O_PATH" };
-const F_ADD_SEALS = { value: 1033, name: "F_ADD_SEALS" };
 const F_GET_SEALS = { value: 1034, name: "F_GET_SEALS" };
-const EVERY_SEAL = { value: 0xf, name: "F_SEAL_SEAL|F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_WRITE" };
 const MFD_ALLOW_SEALING = { value: 2, name: "MFD_ALLOW_SEALING" };
 const F_SETFD = { value: 2, name: "F_SETFD" };
 const FD_CLOEXEC = { value: 1, name: "FD_CLOEXEC" };
@@ -43,7 +42,7 @@ const SEEK_SET = { value: 0, name: "SEEK_SET" };
  */
 export function reexec(settings: Settings, trace: () => Trace | undefined): void {
   const entered = enteredSettings();
-  const own = JSON.stringify(settings, (_, value) => value instanceof Map ? [...value] : value);
+  const own = textOf(settings);
   if (entered.includes(own)) return;
   const argv = commandLine();
   if (argv === undefined) throw new Deno.errors.NotSupported("Cannot start this program over: there is no /proc");
@@ -57,10 +56,12 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
     { fromOutside: true },
   ).outputSync();
 
-  const [deno] = execute({ call: "openat", args: [AT_FDCWD, "/proc/self/exe", O_PATH], what: "open Deno" });
-  const image = compile(
-    settings,
-    {
+  const opened: number[] = [];
+  try {
+    opened.push(openDeno());
+    opened.push(mark([...entered, own]));
+    const [executable, marked] = opened as [number, number];
+    const program = {
       command: argv[0]!,
       args: argv.slice(1),
       argv0: undefined,
@@ -68,11 +69,25 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       cwd: undefined,
       uid: undefined,
       gid: undefined,
-    },
-    { executable: deno!, extra: [mark([...entered, own])], name: "reexec()", origin: "" },
-    Deno.build.arch,
-  );
-  become(image, ["deno"]);
+    };
+    const image = compile(
+      settings,
+      program,
+      { executable, extra: [marked], name: "reexec()", origin: "" },
+      Deno.build.arch,
+    );
+    become(image, ["deno"]);
+  } finally {
+    for (const fd of opened) library().close(fd); // It has not become the launcher.
+  }
+}
+
+/** This very Deno, open across execve(2). */
+function openDeno(): number {
+  const step: Step = { call: "openat", args: [AT_FDCWD, "/proc/self/exe", O_PATH], what: "open Deno" };
+  const outcome = library().execute([step]);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
+  return outcome.results[0]!;
 }
 
 function refuse(argv: readonly string[]): void {
@@ -91,25 +106,19 @@ function refusal(argv: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** Runs steps in this thread. */
-function execute(...steps: readonly Step[]): readonly (number | undefined)[] {
-  const outcome = library().execute(steps);
-  if ("step" in outcome) throw stepError(outcome.step, outcome.errno);
-  return outcome.results;
-}
-
-/** Memory that nobody can change any more, open across execve(2), which says what was entered. */
+/** What was entered, in memory that is open across execve(2). */
 function mark(entered: readonly string[]): number {
   const bytes = new TextEncoder().encode(MARK + JSON.stringify(entered));
-  const what = "remember what this program has entered";
-  const create: Step = { call: "memfd_create", args: ["sys-linux-namespace", MFD_ALLOW_SEALING], what };
-  const fd = { resultOf: create };
-  const [created] = execute(
-    create,
-    { call: "write", args: [fd, { bytes, name: "<entered>" }, bytes.length], what },
-    { call: "fcntl", args: [fd, F_ADD_SEALS, EVERY_SEAL], what },
-  );
-  return created!;
+  const why = { what: "remember what this program has entered" };
+  return sealedMemory({ bytes, name: "<entered>" }, MFD_ALLOW_SEALING, why);
+}
+
+/** Settings as text: the same where they are the same, and different where anything is. */
+function textOf(settings: Settings): string {
+  return JSON.stringify(settings, (_, value) => {
+    if (value instanceof Map || value instanceof Set) return [...value];
+    return typeof value === "bigint" || value === Infinity ? String(value) : value;
+  });
 }
 
 /** What {@linkcode mark} has been told before this program was started over. */

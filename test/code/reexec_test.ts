@@ -89,6 +89,18 @@ for (const user of USERS) {
   });
 }
 
+isolatedTest("reexec() tells settings apart that differ in a set, a large number or no limit alone", async () => {
+  const code = `
+    const bounding = () => /CapBnd:\\s*(\\S+)/.exec(Deno.readTextFileSync("/proc/self/status"))[1];
+    const rule = (value) => ({ default: "allow", rules: [{ calls: ["mkdirat"], action: "log", args: [{ index: 0, op: "==", value }] }] });
+    await new Namespace({ capabilities: { drop: ["CAP_BPF"] }, seccomp: rule(1n), rlimits: { core: 0 } }).reexec();
+    await new Namespace({ capabilities: { drop: ["CAP_SYS_BOOT"] }, seccomp: rule(1n), rlimits: { core: 0 } }).reexec();
+    await new Namespace({ rlimits: { core: [0, 0] } }).reexec();
+    console.log(BigInt("0x" + bounding()) >> 22n & 1n, BigInt("0x" + bounding()) >> 39n & 1n);`;
+  const { stdout, stderr } = await runProgram(code, { permissions: ALL });
+  assertEquals([stdout, stderr], ["0n 0n\n", ""]);
+});
+
 isolatedTest("reexec() is not deceived by a variable that somebody else has set", async () => {
   const code = `
     Deno.env.set("SYS_LINUX_NAMESPACE_INSIDE", "3");
