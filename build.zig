@@ -4,7 +4,7 @@
 const std = @import("std");
 
 const launcher_files = [_][]const u8{
-    "plan", "machine", "kernel_linux", "parent_watch", "bundle", "program", "report", "signals", "init", "supervise", "output",
+    "plan", "machine", "kernel_linux", "handshake", "parent_watch", "bundle", "program", "report", "signals", "init", "supervise", "output",
 };
 
 pub fn build(b: *std.Build) void {
@@ -24,7 +24,7 @@ pub fn build(b: *std.Build) void {
         compile.addArg(b.fmt("{t}-linux-none", .{architecture}));
         compile.addPrefixedFileArg("-Mroot=", b.path("shim/library.zig"));
         const library = compile.addPrefixedOutputFileArg("-femit-bin=", name);
-        for ([_][]const u8{ "plan", "machine", "kernel_linux", "parent_watch", "spawn", "clone3", "threads" }) |file| {
+        for ([_][]const u8{ "plan", "machine", "kernel_linux", "handshake", "parent_watch", "signals", "spawn", "clone3", "threads" }) |file| {
             compile.addFileInput(b.path(b.fmt("shim/{s}.zig", .{file})));
         }
         b.getInstallStep().dependOn(&b.addInstallFile(library, name).step);

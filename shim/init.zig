@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const linux = std.os.linux;
+const kernel_linux = @import("kernel_linux.zig");
 const Flags = @import("bundle.zig").Flags;
 const Program = @import("program.zig").Program;
 const Refusal = @import("program.zig").Refusal;
@@ -92,19 +93,15 @@ fn untilItEnds(command: i32, wait_for_all: bool) Report {
         }
         while (true) {
             var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
-            const waited = linux.waitid(.ALL, 0, &info, linux.W.EXITED | linux.W.NOHANG | __WALL, null);
+            const waited = linux.waitid(.ALL, 0, &info, linux.W.EXITED | linux.W.NOHANG | kernel_linux.__WALL, null);
             if (linux.errno(waited) == .CHILD and ended.stage != .none) return ended;
             const pid = info.fields.common.first.piduid.pid;
             if (linux.errno(waited) != .SUCCESS or pid == 0) break;
             if (pid != command) continue;
             const status: u32 = @bitCast(info.fields.common.second.sigchld.status);
-            const exited = info.code == CLD_EXITED;
+            const exited = info.code == kernel_linux.CLD_EXITED;
             ended = .{ .stage = .ended, .step = if (exited) 0 else status, .errno = if (exited) status else 0 };
             if (!wait_for_all) return ended;
         }
     }
 }
-
-const CLD_EXITED = 1;
-/// wait(2): children of any kind of exit signal.
-const __WALL = 0x4000_0000;

@@ -25,3 +25,18 @@ pub const architecture: u16 = @intFromEnum(switch (@import("builtin").cpu.arch) 
 pub fn raw(result: usize) i32 {
     return @intCast(@as(isize, @bitCast(result)));
 }
+
+/// The effective capabilities of the calling thread: CAP_SYS_ADMIN and the like are bits of the first word. None where
+/// capget(2) is refused.
+pub fn effectiveCapabilities() [2]u32 {
+    const version_3 = 0x2008_0522;
+    const header = extern struct { version: u32, pid: i32 }{ .version = version_3, .pid = 0 };
+    var sets: [2]extern struct { effective: u32, permitted: u32, inheritable: u32 } = undefined;
+    const got = linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&sets));
+    return if (linux.errno(got) == .SUCCESS) .{ sets[0].effective, sets[1].effective } else .{ 0, 0 };
+}
+
+/// siginfo's code of a child that ended by itself.
+pub const CLD_EXITED = 1;
+/// wait(2): children of any kind of exit signal.
+pub const __WALL = 0x4000_0000;

@@ -26,6 +26,7 @@ const machine = @import("machine.zig");
 const plan_zig = @import("plan.zig");
 const bundle_zig = @import("bundle.zig");
 const Bundle = bundle_zig.Bundle;
+const handshake = @import("handshake.zig");
 const ParentWatch = @import("parent_watch.zig").ParentWatch;
 const Program = @import("program.zig").Program;
 const init = @import("init.zig");
@@ -93,7 +94,7 @@ const truncated_text = "this file is truncated";
 fn findBundle() bundle_zig.Error!*const Bundle {
     // What lies beyond the end of a file that was cut is mapped all the same, and cannot be read.
     const on_fault: linux.k_sigaction = .{ .handler = @ptrCast(&isTruncated), .flags = SA_RESTORER, .restorer = @ptrCast(&isTruncated), .mask = @splat(0) };
-    _ = linux.syscall4(.rt_sigaction, @intFromEnum(linux.SIG.BUS), @intFromPtr(&on_fault), 0, @sizeOf(linux.sigset_t));
+    _ = signals.sigaction(.BUS, &on_fault, null);
     const headers: [*]const std.elf.Elf64.Phdr = @ptrFromInt(@intFromPtr(&__ehdr_start) + __ehdr_start.phoff);
     for (headers[0..__ehdr_start.phnum]) |header| {
         if (header.type != .LOAD or header.vaddr < bundle_base) continue;
@@ -177,10 +178,10 @@ fn start(job: Run) noreturn {
     _ = linux.close(ends[1]);
     supervisor.child = @intCast(cloned);
     supervisor.is_first = plan.header.clone_flags & linux.CLONE.NEWPID != 0;
-    if (runParentSteps(job, supervisor.child)) |report| {
+    if (handshake.runParentSteps(plan, supervisor.child, job.shared.results)) |refused| {
         _ = linux.kill(supervisor.child, .KILL);
         supervisor.reap();
-        fail(job, report);
+        fail(job, .{ .stage = .parent_step, .step = refused.step, .errno = refused.errno });
     }
     var report: Report = .nothing;
     report.read(ends[0]);
@@ -203,20 +204,6 @@ fn start(job: Run) noreturn {
 }
 
 const exit_timed_out = 124;
-
-/// What only a process outside of the child's user namespace may do; then the child goes on.
-fn runParentSteps(job: Run, child: i32) ?Report {
-    const plan = &job.shared.plan;
-    if (plan.parent.len == 0) return null;
-    plan_zig.writePid(plan, @intCast(child));
-    const outcome = machine.execute(kernel_linux.Kernel{}, plan.parent, @intFromPtr(plan.data.ptr), job.shared.results);
-    machine.closeOpened(kernel_linux.Kernel{}, plan.parent, job.shared.results);
-    if (outcome.errno != 0) return .{ .stage = .parent_step, .step = outcome.step, .errno = outcome.errno };
-    const words = plan.words() orelse return null;
-    @atomicStore(u32, @volatileCast(&words.go), 1, .release);
-    _ = linux.futex_3arg(@volatileCast(&words.go), .{ .cmd = .WAKE, .private = false }, 1);
-    return null;
-}
 
 /// What a child is given.
 const Child = struct { job: *const Run, ends: [2]i32, supervisor: *const supervise.Supervisor };
@@ -322,12 +309,8 @@ fn fillSlots(plan: *const plan_zig.Plan) void {
 }
 
 fn isAdministrator() bool {
-    const version_3 = 0x2008_0522; // capget(2)
-    const header = extern struct { version: u32, pid: i32 }{ .version = version_3, .pid = 0 };
-    var sets: [2]extern struct { effective: u32, permitted: u32, inheritable: u32 } = @splat(.{ .effective = 0, .permitted = 0, .inheritable = 0 });
-    _ = linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&sets));
     const CAP_SYS_ADMIN = 21;
-    return sets[0].effective & (1 << CAP_SYS_ADMIN) != 0;
+    return kernel_linux.effectiveCapabilities()[0] & (1 << CAP_SYS_ADMIN) != 0;
 }
 
 fn map(size: usize) []align(4096) u8 {

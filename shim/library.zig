@@ -120,16 +120,7 @@ fn context(list: *const ?[*:null]const ?[*:0]const u8, buffer: [*]u8, capacity: 
 }
 
 fn whoCalls(caller: *Caller) void {
-    const version_3 = 0x2008_0522; // capget(2)
-    const header = extern struct { version: u32, pid: i32 }{ .version = version_3, .pid = 0 };
-    var sets: [2]extern struct { effective: u32, permitted: u32, inheritable: u32 } = undefined;
-    const got = linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&sets));
-    const failed = linux.errno(got) != .SUCCESS;
-    caller.* = .{
-        .uid = linux.geteuid(),
-        .gid = linux.getegid(),
-        .capabilities = if (failed) .{ 0, 0 } else .{ sets[0].effective, sets[1].effective },
-    };
+    caller.* = .{ .uid = linux.geteuid(), .gid = linux.getegid(), .capabilities = kernel_linux.effectiveCapabilities() };
 }
 
 /// Moves every other thread of this process: see threads.zig.

@@ -75,9 +75,13 @@ pub fn stopAsByKey() void {
     _ = linux.sigprocmask(linux.SIG.BLOCK, &mask, null);
 }
 
-/// What a signal does; `handler` is null where that cannot be known.
+/// What a signal does; null where that cannot be known.
 pub fn disposition(signal: linux.SIG, new: ?*const linux.k_sigaction) ?linux.k_sigaction {
     var old: linux.k_sigaction = undefined;
-    const result = linux.syscall4(.rt_sigaction, @intFromEnum(signal), @intFromPtr(new), @intFromPtr(&old), @sizeOf(Set));
-    return if (linux.errno(result) == .SUCCESS) old else null;
+    return if (linux.errno(sigaction(signal, new, &old)) == .SUCCESS) old else null;
+}
+
+/// The system call: std has it only together with libc's view of it.
+pub fn sigaction(signal: linux.SIG, new: ?*const linux.k_sigaction, old: ?*linux.k_sigaction) usize {
+    return linux.syscall4(.rt_sigaction, @intFromEnum(signal), @intFromPtr(new), @intFromPtr(old), @sizeOf(Set));
 }

@@ -30,6 +30,8 @@ const clone3 = @import("clone3.zig");
 const machine = @import("machine.zig");
 const plan_zig = @import("plan.zig");
 const Plan = plan_zig.Plan;
+const handshake = @import("handshake.zig");
+const signals = @import("signals.zig");
 const ParentWatch = @import("parent_watch.zig").ParentWatch;
 
 /// Where a spawn failed. Known to src/machine/library.ts by these numbers.
@@ -97,7 +99,11 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
     if (linux.errno(cloned) != .SUCCESS) return fail(report, .clone, 0, @intFromEnum(linux.errno(cloned)));
     report.pid = @intCast(cloned);
 
-    runParentSteps(shared, report);
+    if (handshake.runParentSteps(&shared.plan, report.pid, shared.results)) |refused| {
+        fail(report, .parent_step, refused.step, refused.errno);
+        const killed = linux.pidfd_send_signal(report.pidfd, .KILL, null, 0);
+        assert(linux.errno(killed) == .SUCCESS);
+    }
     while (@atomicLoad(u32, &shared.exec_pending, .acquire) != 0) {
         futexWait(&shared.exec_pending, 1); // Signals are blocked; a wake without a cause only turns the loop.
     }
@@ -142,7 +148,7 @@ fn ignoredSignals() u64 {
     var found: u64 = 0;
     var action: linux.k_sigaction = undefined;
     for (1..linux.NSIG) |signal| {
-        if (sigaction(@enumFromInt(signal), null, &action) != 0) continue;
+        if (signals.sigaction(@enumFromInt(signal), null, &action) != 0) continue;
         if (action.handler == linux.SIG.IGN) found |= @as(u64, 1) << @intCast(signal - 1);
     }
     ignored = found;
@@ -219,44 +225,23 @@ fn fail(report: *Report, stage: Stage, step: u32, errno: u32) void {
     report.errno = errno;
 }
 
-/// What only a process outside of the child's user namespace may do; then the child goes on, or it is ended.
-fn runParentSteps(shared: *Shared, report: *Report) void {
-    const plan = &shared.plan;
-    if (plan.parent.len == 0) return;
-    plan_zig.writePid(plan, @intCast(report.pid));
-    const outcome = machine.execute(kernel_linux.Kernel{}, plan.parent, @intFromPtr(plan.data.ptr), shared.results);
-    machine.closeOpened(kernel_linux.Kernel{}, plan.parent, shared.results);
-    if (outcome.errno != 0) {
-        fail(report, .parent_step, outcome.step, outcome.errno);
-        const killed = linux.pidfd_send_signal(report.pidfd, .KILL, null, 0);
-        assert(linux.errno(killed) == .SUCCESS);
-        return;
-    }
-    const words = plan.words() orelse return;
-    @atomicStore(u32, @volatileCast(&words.go), 1, .release);
-    _ = linux.futex_3arg(@volatileCast(&words.go), .{ .cmd = .WAKE, .private = false }, 1);
-}
-
 /// Takes the status of a child that failed, and closes what refers to it.
 fn reap(report: *Report) void {
     if (report.pidfd < 0) return; // It was never cloned.
     var info: linux.siginfo_t = undefined;
-    const waited = linux.waitid(.PIDFD, report.pidfd, &info, linux.W.EXITED | __WALL, null);
+    const waited = linux.waitid(.PIDFD, report.pidfd, &info, linux.W.EXITED | kernel_linux.__WALL, null);
     assert(linux.errno(waited) == .SUCCESS or linux.errno(waited) == .CHILD);
     _ = linux.close(report.pidfd);
     report.pidfd = -1;
 }
 
-/// wait(2): children of any kind of exit signal.
-const __WALL = 0x4000_0000;
-
 /// A process that inherited an ignored SIGCHLD has its children reaped by the kernel, and their status lost.
 fn reapable() void {
     var action: linux.k_sigaction = undefined;
-    if (sigaction(.CHLD, null, &action) != 0) return;
+    if (signals.sigaction(.CHLD, null, &action) != 0) return;
     if (action.handler != linux.SIG.IGN) return;
     action.handler = linux.SIG.DFL;
-    _ = sigaction(.CHLD, &action, null);
+    _ = signals.sigaction(.CHLD, &action, null);
 }
 
 fn restoreDumpable(before: usize) void {
@@ -280,21 +265,14 @@ fn childMain(address: usize) callconv(.c) u8 {
 
 /// The parent's handlers must not run here, and what it ignores (Rust's runtime: SIGPIPE) would stay ignored after
 /// execve. All signals are blocked until a step of the plan says otherwise, just before the execve.
-fn defaultDispositions(signals: u64) void {
+fn defaultDispositions(to_reset: u64) void {
     var action: linux.k_sigaction = std.mem.zeroes(linux.k_sigaction);
     action.handler = linux.SIG.DFL;
-    var left = signals;
+    var left = to_reset;
     while (left != 0) : (left &= left - 1) {
         const signal: u32 = @as(u32, @ctz(left)) + 1;
-        _ = sigaction(@enumFromInt(signal), &action, null); // EINVAL for KILL and STOP.
+        _ = signals.sigaction(@enumFromInt(signal), &action, null); // EINVAL for KILL and STOP.
     }
-}
-
-// ── System calls that std has only together with libc's view of them ─────────────────────────────────────
-
-fn sigaction(signal: linux.SIG, new: ?*const linux.k_sigaction, old: ?*linux.k_sigaction) usize {
-    const mask_size = @sizeOf(linux.sigset_t);
-    return linux.syscall4(.rt_sigaction, @intFromEnum(signal), @intFromPtr(new), @intFromPtr(old), mask_size);
 }
 
 /// Not FUTEX_PRIVATE: the kernel's own wake, when it clears the child's tid, is on a shared futex.

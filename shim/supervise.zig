@@ -4,8 +4,10 @@
 
 const std = @import("std");
 const linux = std.os.linux;
+const kernel_linux = @import("kernel_linux.zig");
 const Bundle = @import("bundle.zig").Bundle;
 const Flags = @import("bundle.zig").Flags;
+const plan_zig = @import("plan.zig");
 const signals = @import("signals.zig");
 const Signal = signals.Signal;
 
@@ -81,7 +83,7 @@ pub const Supervisor = struct {
     /// Takes the status of a child that has failed, or was killed.
     pub fn reap(supervisor: *Supervisor) void {
         var info: linux.siginfo_t = undefined;
-        while (linux.errno(linux.waitid(.PID, supervisor.child, &info, linux.W.EXITED | __WALL, null)) == .INTR) {}
+        while (linux.errno(linux.waitid(.PID, supervisor.child, &info, linux.W.EXITED | kernel_linux.__WALL, null)) == .INTR) {}
     }
 
     pub fn untilItEnds(supervisor: *Supervisor) Ending {
@@ -108,12 +110,12 @@ pub const Supervisor = struct {
     fn look(supervisor: *Supervisor) ?Ending {
         while (true) {
             var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
-            const options = linux.W.EXITED | linux.W.STOPPED | linux.W.NOHANG | __WALL;
+            const options = linux.W.EXITED | linux.W.STOPPED | linux.W.NOHANG | kernel_linux.__WALL;
             const waited = linux.waitid(.PID, supervisor.child, &info, options, null);
             if (linux.errno(waited) != .SUCCESS or info.fields.common.first.piduid.pid == 0) return null;
             const status: u32 = @bitCast(info.fields.common.second.sigchld.status);
             switch (info.code) {
-                CLD_EXITED => return .{ .code = status },
+                kernel_linux.CLD_EXITED => return .{ .code = status },
                 CLD_STOPPED => switch (@as(linux.SIG, @enumFromInt(status))) {
                     // By the terminal, or in answer to it: the shell is to see that the job has stopped.
                     .TSTP, .TTIN, .TTOU => signals.stopAsByKey(), // SIGCONT is forwarded.
@@ -191,10 +193,7 @@ pub const Supervisor = struct {
 };
 
 const never = std.math.maxInt(u64);
-const CLD_EXITED = 1;
 const CLD_STOPPED = 5;
-/// wait(2): children of any kind of exit signal.
-const __WALL = 0x4000_0000;
 
 fn now() u64 {
     var time: linux.timespec = undefined;
@@ -204,7 +203,6 @@ fn now() u64 {
 
 /// Whether a process catches, ignores or waits for a signal: proc_pid_status(5).
 fn isHandled(pid: i32, signal: linux.SIG) bool {
-    const plan_zig = @import("plan.zig");
     var path: [32]u8 = undefined;
     var digits: [plan_zig.id_text_size]u8 = undefined;
     var at: usize = 0;
