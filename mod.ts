@@ -32,6 +32,7 @@ export type {
   BindMount,
   DevMount,
   DirMount,
+  EphemeralOptions,
   FileMount,
   HideMount,
   MountFlags,
@@ -48,7 +49,9 @@ export type {
 } from "./src/options_mounts.ts";
 export type { LandlockOptions } from "./src/options_landlock.ts";
 export type { SeccompAction, SeccompArgument, SeccompProfile, SeccompRule } from "./src/options_seccomp.ts";
+export type { FileType } from "./src/machine/files.ts";
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
+export type { Change } from "./src/process/changes.ts";
 export { ChildProcess } from "./src/process/child.ts";
 export type { CommandOptions } from "./src/command_options.ts";
 export { Command } from "./src/process/command.ts";

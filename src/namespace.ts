@@ -14,6 +14,8 @@ import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import type { Explanation } from "./plan/explain.ts";
 import type { CommandOptions } from "./command_options.ts";
 import { Command, type Trace } from "./process/command.ts";
+import type { Change } from "./process/changes.ts";
+import { EphemeralView } from "./process/ephemeral.ts";
 import { explain, type ExplainOptions } from "./process/explain.ts";
 import { setup } from "./process/setup.ts";
 import { sandboxOptions } from "./sandbox.ts";
@@ -38,7 +40,7 @@ const utf8 = new TextEncoder();
  * assertEquals(new TextDecoder().decode(stdout), "1\n");
  * ```
  */
-export class Namespace {
+export class Namespace implements AsyncDisposable {
   /** Says on stderr which system calls are made for each command, and what they return. @default {false} */
   static debug = false;
 
@@ -193,6 +195,84 @@ export class Namespace {
   async build(command: string | URL, options: BuildOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const { build } = await import("./launch/build.ts");
     return await build(this.#settings, this.#options, command, options);
+  }
+
+  /**
+   * What commands have added, changed and removed so far in the view of {@linkcode NamespaceOptions.ephemeral}, in the
+   * order of its paths. What was written and is as before is no change; what a removed folder had in it is not told.
+   *
+   * @returns The changes; none before the first command, and after {@linkcode discard}.
+   * @throws {TypeError} Without the option `ephemeral`.
+   * @throws {NamespaceError} When something cannot be looked at.
+   *
+   * @example What a command would do
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const folder = Deno.makeTempDirSync();
+   * await using ns = new Namespace({ ephemeral: true });
+   * await ns.command("sh", { args: ["-c", "mkdir new && echo hello > new/file"], cwd: folder }).output();
+   * assertEquals(await ns.changes(), [
+   *   { path: `${folder}/new`, kind: "added", type: "directory", size: 0 },
+   *   { path: `${folder}/new/file`, kind: "added", type: "file", size: 6 },
+   * ]);
+   * await ns.commit([`${folder}/new`]);
+   * assertEquals(Deno.readTextFileSync(`${folder}/new/file`), "hello\n");
+   * Deno.removeSync(folder, { recursive: true });
+   * ```
+   */
+  async changes(): Promise<Change[]> {
+    const view = this.#view();
+    const { findChanges, toldChange } = await import("./process/changes.ts");
+    return view.written === undefined ? [] : findChanges(view.written).map(toldChange);
+  }
+
+  /**
+   * Does outside what {@linkcode changes} tells, all or nothing: each file takes its place at once, with its owner,
+   * permissions, time and extended attributes. What is committed is no change any more.
+   *
+   * It is done with the rights of this process, and through no symbolic link. What others have changed outside meanwhile
+   * is replaced.
+   *
+   * @param paths Which changes: those at these absolute paths, and below them, with the new folders that they are in.
+   * @default {all}
+   * @throws {TypeError} Without the option `ephemeral`.
+   * @throws {RangeError} When there is no change at a path.
+   * @throws {Deno.errors.Busy} While a command runs.
+   * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
+   */
+  async commit(paths?: readonly string[]): Promise<void> {
+    const view = this.#view();
+    const [{ findChanges, selectChanges }, { commitChanges }] = await Promise.all([
+      import("./process/changes.ts"),
+      import("./process/commit.ts"),
+    ]);
+    view.refuseIfBusy("commit changes");
+    const changes = view.written === undefined ? [] : findChanges(view.written);
+    commitChanges(paths === undefined ? changes : selectChanges(changes, paths));
+  }
+
+  /**
+   * Drops what commands have written to the view of {@linkcode NamespaceOptions.ephemeral}: the next one begins anew. It
+   * is also done at the end of an `await using` block, and when this process ends, however it ends.
+   *
+   * @throws {TypeError} Without the option `ephemeral`.
+   * @throws {Deno.errors.Busy} While a command runs.
+   */
+  async discard(): Promise<void> {
+    await this.#view().discard();
+  }
+
+  /** Calls {@linkcode discard} where there is a view to be dropped. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await EphemeralView.of(this.#settings)?.discard();
+  }
+
+  #view(): EphemeralView {
+    const view = EphemeralView.of(this.#settings);
+    if (view === undefined) throw new TypeError(`There are no changes to be told of without the option "ephemeral"`);
+    return view;
   }
 
   /**

@@ -25,7 +25,15 @@ import {
   type PrivilegeSettings,
   privilegeSettings,
 } from "./options_privileges.ts";
-import { type MountOptions, type OverlayRoot, type ViewSettings, viewSettings } from "./options_mounts.ts";
+import {
+  type EphemeralOptions,
+  type EphemeralSettings,
+  ephemeralSettings,
+  type MountOptions,
+  type OverlayRoot,
+  type ViewSettings,
+  viewSettings,
+} from "./options_mounts.ts";
 import { type LandlockOptions, type LandlockSettings, landlockSettings } from "./options_landlock.ts";
 import { type SeccompProfile, type SeccompSettings, seccompSettings } from "./options_seccomp.ts";
 
@@ -182,6 +190,14 @@ export interface NamespaceOptions extends PrivilegeOptions {
    */
   mounts?: MountOptions[] | undefined;
   /**
+   * A copy-on-write view of the whole file system: what commands write, remove or rename is seen by the next command of
+   * this namespace, and not outside. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
+   * too, and {@linkcode Namespace.discard} drops it. What is no ordinary file system is read-only, /dev is small and new,
+   * and /proc has no writable settings of the system. One command runs at a time. Implies {@linkcode privateMount}; it
+   * takes Linux 5.12, and a `root` cannot be given beside it. @default {false}
+   */
+  ephemeral?: boolean | EphemeralOptions | undefined;
+  /**
    * Which system calls can be made: `"default"` refuses with EPERM what container engines do (mounts, namespaces, kernel
    * modules, keyrings, bpf(2), io_uring and the like, typing into terminals), an object says it by rules, and bytes are a
    * BPF program of `struct sock_filter`, for the architecture that it runs on, which is installed as it is. Calls of
@@ -249,6 +265,8 @@ export interface Settings {
   readonly time: TimeSettings | undefined;
   /** What is seen of the file system; undefined where that is the outside's as it is. */
   readonly view: ViewSettings | undefined;
+  /** Where writing goes elsewhere; what is seen depends on the machine then. */
+  readonly ephemeral: EphemeralSettings | undefined;
   /** What the command may do and use; undefined where nothing was asked for. */
   readonly privileges: PrivilegeSettings | undefined;
   /** Whether PID 1 is the launcher, and what it does when the command has ended. */
@@ -277,6 +295,7 @@ const OPTION_NAMES = [
   "privateTime",
   "root",
   "mounts",
+  "ephemeral",
   ...PRIVILEGE_OPTION_NAMES,
   "seccomp",
   "landlock",
@@ -342,11 +361,16 @@ export function validate(options: NamespaceOptions = {}): Settings {
   const proc = pid && !noProc;
   const view = viewSettings(options.root, options.mounts);
   const hasRoot = view !== undefined && options.root !== undefined && options.root !== "host";
+  const ephemeral = ephemeralSettings(options.ephemeral);
+  if (ephemeral !== undefined && hasRoot) {
+    throw new TypeError(`Options "ephemeral" and "root" contradict each other: "ephemeral" makes a root of its own`);
+  }
   want("mount", "privateMount", {
     privateTmp: tmp !== undefined,
     privatePid: proc,
     root: hasRoot,
     mounts: view !== undefined,
+    ephemeral: ephemeral !== undefined,
   });
   want("pid", "privatePid", { init });
   want("net", "privateNet", {});
@@ -368,6 +392,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     domainname,
     time,
     view,
+    ephemeral,
     privileges,
     init: init ? onMainExit : undefined,
     seccomp: seccompSettings(options.seccomp, init),

@@ -182,6 +182,22 @@ export interface HideMount {
   target: string;
 }
 
+/** How the copy-on-write view of the option `ephemeral` is made. */
+export interface EphemeralOptions {
+  /**
+   * The folder, outside, that a new folder is made in for what is written: on a file system that can be the upper layer of
+   * an overlay, so on no overlay, nor over a network. /dev/shm keeps it in memory. @default {TMPDIR, or else "/var/tmp"}
+   */
+  dir?: string | undefined;
+  /** Folders and files that are seen as they are, and cannot be written to. @default {[]} */
+  readonly?: string[] | undefined;
+  /**
+   * Folders of the caller's that are in folders of others, beside the current one, HOME, TMPDIR, /tmp and /var/tmp: in a
+   * user namespace the kernel cannot copy the others' (EOVERFLOW). @default {[]}
+   */
+  writable?: string[] | undefined;
+}
+
 /** One entry of the option `mounts`. */
 export type MountOptions =
   | BindMount
@@ -241,6 +257,15 @@ export type MountSettings =
 export interface ViewSettings {
   readonly root: RootSettings;
   readonly mounts: readonly MountSettings[];
+  /** How many of the mounts, which are the first, and the root, are there for the option `ephemeral`. */
+  readonly ephemeral?: number;
+}
+
+/** A copy-on-write view, checked. */
+export interface EphemeralSettings {
+  readonly dir: string | undefined;
+  readonly readonly: readonly string[];
+  readonly writable: readonly string[];
 }
 
 const FLAG_NAMES = ["readonly", "nosuid", "nodev", "noexec"] as const;
@@ -273,6 +298,22 @@ export function viewSettings(root: unknown, mounts: unknown): ViewSettings | und
   const view: ViewSettings = { root: checked ?? { folder: "/" }, mounts: list };
   refuseLinksOutside(view);
   return view;
+}
+
+/** The option `ephemeral`, checked; undefined where it is not asked for. */
+export function ephemeralSettings(value: unknown): EphemeralSettings | undefined {
+  if (value === undefined || value === false) return undefined;
+  const given: EphemeralOptions = value === true
+    ? {}
+    : object(value, "ephemeral", `true, false or an object such as { dir: "/dev/shm" }`);
+  checkNames(given, ["dir", "readonly", "writable"], "ephemeral.");
+  const paths = (name: "readonly" | "writable"): readonly string[] => {
+    const list: unknown = given[name] ?? [];
+    if (!Array.isArray(list)) throw wrongType(`ephemeral.${name}`, `an array such as ["/srv"]`, list);
+    return list.map((one, index) => path(one, `ephemeral.${name}[${index}]`));
+  };
+  const dir = given.dir === undefined ? undefined : path(given.dir, "ephemeral.dir");
+  return { dir, readonly: paths("readonly"), writable: paths("writable") };
 }
 
 function rootSettings(value: unknown): RootSettings | undefined {

@@ -6,6 +6,7 @@
 
 import type { NamespaceOptions } from "./options.ts";
 import type { MountOptions } from "./options_mounts.ts";
+import { SYSTEM_PROC } from "./plan/mounts.ts";
 
 /** Where programs and their libraries are. */
 const SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -24,12 +25,6 @@ const SETTINGS = [
   "services",
   "ssl/certs",
 ];
-
-/**
- * What files of /proc that are the system's are in. Where the caller is root, the kernel still takes the command for the
- * owner of these, capabilities or not: it could set the machine's sysctls.
- */
-const SYSTEM_PROC = ["acpi", "bus", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger"];
 
 const ID = 1000;
 const HOME = "/home/sandbox";

@@ -8,7 +8,7 @@ import { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";
 import { nearest } from "../nearest.ts";
 import type { NamespaceOptions } from "../options.ts";
 import type { CommandOptions } from "../command_options.ts";
-import { isMountOption, MOUNT_OPTIONS, mountValue, type MountWord, rootValue } from "./mounts.ts";
+import { ephemeralValue, isMountOption, MOUNT_OPTIONS, mountValue, type MountWord, rootValue } from "./mounts.ts";
 import { UsageError } from "./words.ts";
 import { sandboxOptions } from "../sandbox.ts";
 import {
@@ -76,7 +76,7 @@ const VALUED = [
 /** Options with a value that can be given more than once. */
 const REPEATED = ["rlimit", "landlock", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
-const OPTIONAL = ["private-tmp", "private-user", "private-time"] as const;
+const OPTIONAL = ["private-tmp", "private-user", "private-time", "ephemeral"] as const;
 
 /** Those of unshare(1), where it has them. */
 const LETTERS: ReadonlyMap<string, Name> = new Map([
@@ -303,6 +303,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
     landlock: flags.landlock.length === 0 ? undefined : landlockValue(flags.landlock),
     seccomp: flags.seccomp === undefined ? undefined : seccompValue(flags.seccomp),
+    ephemeral: flags.ephemeral === undefined ? undefined : ephemeralValue(flags.ephemeral),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     disableUserNamespaces: given("disable-user-namespaces"),
     noNewPrivs: given("no-new-privs"),

@@ -20,6 +20,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   nsrun build -o FILE [--arch ARCH] [--any-command] [options] [--] command [arguments]
                               Write a stand-alone executable that does it, for x86_64 or aarch64 (--allow-write)
   nsrun inspect [--json] FILE What such an executable does (--allow-read)
+  nsrun try [--commit|--discard] [options] [--] command [arguments]
+                              Run it on a copy-on-write view of the file system, show what it changed, and ask whether
+                              to keep that
   nsrun explain [options] [--] [command] [arguments]
   nsrun doctor [--json]       What this machine allows, tried; and what to do about what it does not
 
@@ -56,6 +59,11 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --sandbox               Programs of this system, read-only, and nothing else of it: an empty /tmp, /dev, /proc and
                               home, no network, no other process, no capability. Any option takes the place of its own
       --root WHAT             What is at / inside: host (default), empty, a folder, or overlay:lower=DIR,upper=DIR|tmpfs
+
+      --ephemeral[=PARTS]     What is written goes elsewhere, to be kept or dropped afterwards: for nsrun try, which
+                              has it anyway. PARTS: dir=DIR, where it goes (default TMPDIR, or /var/tmp; /dev/shm is
+                              in memory), readonly=PATH, what cannot be written to, and writable=DIR, a folder of yours
+                              in one of others, beside the current one, HOME and /tmp (both can be given again)
 
   These are done in the order given, inside. Folders on the way are made in what is new there, never outside. A
   backslash stands before a colon or comma that is part of a path.
@@ -136,6 +144,14 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
     --json                    As JSON
     --mermaid                 As a picture of processes, namespaces and mounts, for Mermaid
 
+# Try
+  nsrun try takes the same options, and needs none. Afterwards it lists on stderr what the command has added (A),
+  changed (M) and removed (D). At a terminal it asks whether that is to be done outside; elsewhere it drops it.
+
+    --commit                  Do it, where the command has succeeded, and do not ask
+    --discard                 Drop it, and do not ask
+    --status-fd N             The list as JSON, in the line of the event "changes"
+
 # Exit status
   The command's own, or
   124    --timeout has ended the command
@@ -158,6 +174,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
     nsrun explain --as uid:1000 --private-pid ps ax
   A build that can change nothing but its own folder:
     nsrun --sandbox --bind /srv/build:/work --cwd /work make
+  What an installation would do, and whether to let it:
+    nsrun try make install
   A machine that says it has been up for a year:
     nsrun --private-time=boottime=31536000 uptime`;
 

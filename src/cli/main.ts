@@ -23,6 +23,7 @@ const VERBS: ReadonlyMap<string | undefined, Verb> = new Map([
   ["doctor", async (argv: readonly string[]) => (await import("./doctor.ts")).doctor(argv)],
   ["build", async (argv: readonly string[]) => await (await import("./build.ts")).buildVerb(argv)],
   ["inspect", async (argv: readonly string[]) => await (await import("./build.ts")).inspectVerb(argv)],
+  ["try", async (argv: readonly string[]) => await (await import("./try.ts")).tryVerb(argv)],
   [REFUSED, async (argv: readonly string[]) => (await import("./refused.ts")).refused(argv)],
 ]);
 

@@ -5,7 +5,13 @@
  */
 
 import { nearest } from "../nearest.ts";
-import { MOUNT_TYPES, type MountOptions, type OverlayLayers, type OverlayRoot } from "../options_mounts.ts";
+import {
+  type EphemeralOptions,
+  MOUNT_TYPES,
+  type MountOptions,
+  type OverlayLayers,
+  type OverlayRoot,
+} from "../options_mounts.ts";
 import { UsageError } from "./words.ts";
 
 /** Options that mount something. */
@@ -91,6 +97,21 @@ export function mountValue([option, value]: MountWord): MountOptions {
 /** `host`, `empty`, a folder, or `overlay:lower=A,upper=B`. */
 export function rootValue(value: string): string | OverlayRoot {
   return value.startsWith("overlay:") ? { overlay: layers(value.slice("overlay:".length), "--root") } : value;
+}
+
+/** `dir=DIR,readonly=PATH,writable=DIR`, the last two any number of times, or nothing. */
+export function ephemeralValue(text: string): true | EphemeralOptions {
+  if (text === "") return true;
+  const options: EphemeralOptions = {};
+  for (const part of split(text, ",")) {
+    const [, key, path] = /^(dir|readonly|writable)=(.*)$/s.exec(part) ?? [];
+    if (path === undefined) {
+      throw new UsageError(`--ephemeral must have dir=DIR, readonly=PATH or writable=DIR: got ${shown(part)}`);
+    }
+    if (key === "dir") options.dir = plain(path);
+    else options[key as "readonly" | "writable"] = [...options[key as "readonly" | "writable"] ?? [], plain(path)];
+  }
+  return options;
 }
 
 /** Words for flags that are set, and those for flags that are cleared. */

@@ -6,7 +6,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
-import { compile } from "../launch/compile.ts";
+import { compile, refuseEphemeral } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { commandLine, readAll } from "../machine/command_line.ts";
 import { library } from "../machine/library.ts";
@@ -47,6 +47,7 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
   const argv = commandLine();
   if (argv === undefined) throw new Deno.errors.NotSupported("Cannot start this program over: there is no /proc");
   refuse(argv);
+  refuseEphemeral(settings);
   // What the kernel refuses must be thrown here, while there is somebody to catch it.
   new Command(
     settings,

@@ -56,13 +56,31 @@ export const ORDINARY: Caller = { uid: ANYBODY, gid: ANYBODY, capabilities: new 
 /** Refusals that are told with more than the errno's own meaning, where that is known. */
 const DIAGNOSED = ["EPERM", "EACCES", "EINVAL", "ENOSPC", "EUSERS", "EAGAIN", "ENOMEM", "ERANGE", "E2BIG", "ENOENT"];
 
-/** Makes an executable. */
+/**
+ * Refuses a view that somebody has to keep for longer than a command runs.
+ *
+ * @throws {TypeError} Where there is one.
+ */
+export function refuseEphemeral({ ephemeral }: Settings): void {
+  if (ephemeral === undefined) return;
+  throw new TypeError(
+    `Option "ephemeral" is for commands that this program waits for, by command(), run(), spawn() or nsrun try: ` +
+      `their changes are to be looked at afterwards`,
+  );
+}
+
+/**
+ * Makes an executable.
+ *
+ * @throws {TypeError} When an option cannot be had there.
+ */
 export function compile(
   settings: Settings,
   program: CheckedProgram,
   options: LaunchOptions,
   architecture: Architecture,
 ): Uint8Array<ArrayBuffer> {
+  refuseEphemeral(settings);
   const opened = options.executable === undefined
     ? undefined
     : keepOpen(options.executable, options.extra?.length ?? 0);

@@ -11,7 +11,7 @@ import { errnoName, errnoText } from "../abi/errno.ts";
 import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "../abi/syscalls.ts";
 import { capabilitiesOf, type KnownCaller } from "../plan/caller.ts";
 import { describeCall, describeResult } from "../plan/describe.ts";
-import { encode, LAYOUT } from "../plan/encode.ts";
+import { encode, LAYOUT, takeFilled } from "../plan/encode.ts";
 import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import { LIBRARIES } from "./artifacts.ts";
 
@@ -293,6 +293,7 @@ export class Library {
     const report = this.#run(false, encode(plan, ARCHITECTURE), steps.length);
     const stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     const results = this.#takeResults(steps.length);
+    takeFilled(plan);
     if (trace !== undefined) traceSteps(trace, steps, results);
     if (stage === "none") return { results };
     if (stage !== "child") throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);

@@ -43,14 +43,26 @@ const utf8 = new TextEncoder();
 export function encode(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
   const known = encoded.get(plan);
   if (known?.architecture === architecture) return known.bytes;
-  const bytes = encodeNew(plan, architecture);
-  encoded.set(plan, { architecture, bytes });
-  return bytes;
+  const made = encodeNew(plan, architecture);
+  encoded.set(plan, made);
+  return made.bytes;
 }
 
-const encoded = new WeakMap<Plan, { readonly architecture: Architecture; readonly bytes: Uint8Array<ArrayBuffer> }>();
+interface Encoded {
+  readonly architecture: Architecture;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly filled: readonly (readonly [Bytes, number])[];
+}
 
-function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuffer> {
+const encoded = new WeakMap<Plan, Encoded>();
+
+/** Takes what calls have left in a plan that was executed in place. */
+export function takeFilled(plan: Plan): void {
+  const { bytes, filled = [] } = encoded.get(plan) ?? {};
+  for (const [taken, at] of filled) taken.bytes.set(bytes!.subarray(at, at + taken.bytes.length));
+}
+
+function encodeNew(plan: Plan, architecture: Architecture): Encoded {
   const { parent, child } = plan;
   const data = new DataArea(architecture);
   const steps = new DataView(new ArrayBuffer((parent.length + child.length) * LAYOUT.step));
@@ -84,7 +96,7 @@ function encodeNew(plan: Plan, architecture: Architecture): Uint8Array<ArrayBuff
     view.setUint32(slotsAt + index * 8, SLOT_KINDS.indexOf(slots[index]!.kind), true);
     view.setUint32(slotsAt + index * 8 + 4, slots[index]!.at, true);
   }
-  return bytes;
+  return { architecture, bytes, filled: data.filled.map(([taken, at]) => [taken, dataAt + at]) };
 }
 
 function encodeSection(
@@ -193,6 +205,8 @@ class DataArea {
   /** Where there are pointers, to be made absolute. */
   readonly relocations: number[] = [];
   readonly slots: { readonly kind: typeof SLOT_KINDS[number]; readonly at: number }[] = [];
+  /** What is to be taken after the calls, and where it is. */
+  readonly filled: (readonly [Bytes, number])[] = [];
   pidTextAt: number | undefined;
   wordsAt: number | undefined;
 
@@ -235,6 +249,7 @@ class DataArea {
     }
     const start = this.#copy(argument.bytes);
     for (const { kind, at } of argument.slots ?? []) this.slots.push({ kind, at: start + at });
+    if (argument.filled) this.filled.push([argument, start]);
     return start;
   }
 

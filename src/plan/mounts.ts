@@ -46,3 +46,9 @@ export function mountProc(): Step {
     option: "privatePid",
   };
 }
+
+/**
+ * What files of /proc that are the system's are in. Where the caller is root, the kernel still takes the command for the
+ * owner of these, capabilities or not: it could set the machine's sysctls.
+ */
+export const SYSTEM_PROC = ["acpi", "bus", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger"];

@@ -57,6 +57,11 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
       throw new TypeError(`Cannot set up "${option}" in a running process: ${reason}. ${INSTEAD}`);
     }
   }
+  if (settings.ephemeral !== undefined) {
+    throw new TypeError(
+      `Cannot set up "ephemeral" in a running process: what it changes could not be told apart. Use command()`,
+    );
+  }
   if (settings.view !== undefined) {
     const option = settings.view.mounts.length > 0 ? "mounts" : "root";
     const reason = "the root of all its threads would have to change at once";

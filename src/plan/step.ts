@@ -18,6 +18,8 @@ export interface Bytes {
   readonly name: string;
   /** Where in them is what is known only when the plan runs. */
   readonly slots?: readonly Slot[];
+  /** Whether what a call leaves in them is to be had: for steps that are executed in the calling thread. */
+  readonly filled?: true;
 }
 
 /** A place for an id of who runs the plan: {@linkcode SLOT_SIZE} bytes. */

@@ -87,9 +87,10 @@ export interface Furniture {
  * @param hasUser Whether it is done in a user namespace, where the kernel allows less.
  */
 export function furnishView(view: ViewSettings, furniture: readonly Furniture[], hasUser: boolean): readonly Step[] {
-  const plan = new ViewPlan(view.root, hasUser);
+  const { root, mounts, ephemeral = 0 } = view;
+  const plan = new ViewPlan(root, hasUser, view.ephemeral === undefined ? "root" : "ephemeral");
   for (const { target, mount } of furniture) plan.addFileSystem(target, mount);
-  for (const mount of view.mounts) plan.add(mount);
+  for (const [index, mount] of mounts.entries()) plan.add(mount, index < ephemeral ? "ephemeral" : "mounts");
   return plan.finish();
 }
 
@@ -111,9 +112,11 @@ class ViewPlan {
   #props = 0;
   #hasHidden = false;
   #isOnStage = true;
-  #option = "root";
+  readonly #rootOption: string;
+  #option: string;
 
-  constructor(root: RootSettings, hasUser: boolean) {
+  constructor(root: RootSettings, hasUser: boolean, option: string) {
+    this.#rootOption = this.#option = option;
     this.#covers = new Covers(root);
     this.#hasUser = hasUser;
     this.#mask = this.#step("umask", [0], "give what is made the permissions it is to have");
@@ -128,12 +131,11 @@ class ViewPlan {
     this.#step("chroot", ["old"], "keep to the old root, for the sources of mounts");
     this.#mountRoot(root);
     this.#root = this.#step("openat", [AT_FDCWD, "new", O_CLOEXEC_PATH], "open the new root");
-    this.#option = "mounts";
   }
 
   /** The new root becomes the only one. */
   finish(): readonly Step[] {
-    this.#option = "root";
+    this.#option = this.#rootOption;
     this.#step("fchdir", [this.#stage], "leave the old root");
     this.#step("chroot", ["."], "leave the old root");
     this.#step("fchdir", [this.#root], "enter the new root");
@@ -154,7 +156,8 @@ class ViewPlan {
     this.#uncache(target);
   }
 
-  add(mount: MountSettings): void {
+  add(mount: MountSettings, option: string): void {
+    this.#option = option;
     switch (mount.type) {
       case "bind":
         this.#bind(mount);

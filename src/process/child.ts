@@ -9,6 +9,7 @@ import { terminalSize } from "../command_options.ts";
 import type { Ending, Spawned } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
 import { resizeTerminal } from "../plan/terminal.ts";
+import type { EphemeralView } from "./ephemeral.ts";
 import type { InitReport } from "./init.ts";
 import { PipeReader, pipeSink, pipeStream, PipeWriter, TerminalWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
@@ -35,6 +36,8 @@ export interface ChildOptions {
   readonly graceMs: number;
   /** What PID 1 says, where it is ours. */
   readonly report: InitReport | undefined;
+  /** The view that it has for itself until it ends. */
+  readonly view: EphemeralView | undefined;
 }
 
 /** A child's ending as Deno tells it: 128 + n stands for signal n. */
@@ -134,7 +137,7 @@ export class ChildProcess implements Deno.ChildProcess {
 
   /** Not for users: {@linkcode Command.spawn} makes children. */
   constructor({ pid, pidfd }: Spawned, options: ChildOptions) {
-    const { pipes, guard, signal, graceMs, report } = options;
+    const { pipes, guard, signal, graceMs, report, view } = options;
     this.pid = pid;
     this.#termination = new Termination(pidfd, graceMs);
     if (guard !== undefined) guard.child = this.#termination;
@@ -158,6 +161,7 @@ export class ChildProcess implements Deno.ChildProcess {
       this.#terminal?.close();
       signal?.removeEventListener("abort", abort);
       guard?.release();
+      view?.leave();
       return commandStatus(report?.ending(ending) ?? ending);
     });
   }

@@ -22,6 +22,7 @@ import { mergeEnvironment } from "../plan/environment.ts";
 import { execute } from "../plan/exec.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import { extraOf, makeTerminal } from "./descriptors.ts";
+import { EphemeralView } from "./ephemeral.ts";
 import { InitReport, launcherFd } from "./init.ts";
 import { keepingOwnScore } from "./oom_score.ts";
 import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
@@ -131,8 +132,8 @@ export class Command implements Deno.Command {
         isPiped || [this.#more.extra, this.#options.fds, this.#options.tty].some((asked) => asked !== undefined),
       );
       if (termChild) guard = new Guard();
-      const { spawned, pipes, report } = this.#start(defaults);
-      return new ChildProcess(spawned, { pipes, guard, signal, graceMs, report });
+      const { spawned, ...started } = this.#start(defaults);
+      return new ChildProcess(spawned, { ...started, guard, signal, graceMs });
     } catch (error) {
       guard?.release();
       reactor.closeIfIdle();
@@ -148,6 +149,8 @@ export class Command implements Deno.Command {
     const ours: (number | undefined)[] = [];
     const theirs: (number | undefined)[] = [];
     const more: Pipes["more"][number][] = [];
+    const view = EphemeralView.of(this.#settings);
+    const settings = view?.enter(caller, program.cwd ?? ".") ?? this.#settings;
     try {
       const terminal = tty && makeTerminal(tty);
       if (terminal !== undefined) {
@@ -184,15 +187,16 @@ export class Command implements Deno.Command {
         ...this.#more,
         init,
       };
-      const plan = planChild(this.#settings, child, caller);
+      const plan = planChild(settings, child, caller);
       const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace());
       const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
       const spawned = setsScore ? keepingOwnScore(start) : start();
       if ("step" in spawned) throw refusal(spawned, program);
       const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
       const isTerminal = terminal !== undefined;
-      return { spawned, report, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more } };
+      return { spawned, report, view, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more } };
     } catch (error) {
+      view?.leave();
       for (const fd of [...ours, ...more.map(({ ours }) => ours)]) if (fd !== undefined) shim.close(fd);
       throw error;
     } finally {
@@ -206,6 +210,7 @@ interface Started {
   readonly spawned: Spawned;
   readonly pipes: Pipes;
   readonly report: InitReport | undefined;
+  readonly view: EphemeralView | undefined;
 }
 
 /** Waits until init has executed the command. */
@@ -220,7 +225,7 @@ function startedByInit(report: InitReport, { pidfd }: Spawned, child: ChildSetti
 
 /** Waits in this thread for the child's end and for that of its output. */
 function waitSync(
-  { spawned: { pidfd }, pipes, report }: Started,
+  { spawned: { pidfd }, pipes, report, view }: Started,
 ): { ending: Ending; stdout: Uint8Array<ArrayBuffer> | undefined; stderr: Uint8Array<ArrayBuffer> | undefined } {
   const shim = library();
   try {
@@ -230,6 +235,7 @@ function waitSync(
   } finally {
     if (pipes.stdin !== undefined) shim.close(pipes.stdin); // Of a terminal.
     shim.close(pidfd);
+    view?.leave();
   }
 }
 

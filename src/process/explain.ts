@@ -13,6 +13,7 @@ import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import type { Named } from "../plan/step.ts";
 import { extraOf } from "./descriptors.ts";
+import { ephemeralView } from "./ephemeral.ts";
 import type { CommandOptions } from "../command_options.ts";
 import { checkOptions, SPAWN_STDIO } from "./command.ts";
 
@@ -31,7 +32,14 @@ export function explain(settings: Settings, command: string | URL | undefined, o
   const { caller, environment } = as === undefined
     ? library().context()
     : { caller: callerOf(checked(as)), environment: new Uint8Array() };
-  return explainFor(settings, command, commandOptions, caller, environment);
+  return explainFor(described(settings, caller, options.cwd), command, commandOptions, caller, environment);
+}
+
+/** The settings with the view that they would have on this machine, where that depends on it. */
+function described(settings: Settings, caller: Caller, cwd: string | URL = "."): Settings {
+  return settings.ephemeral === undefined
+    ? settings
+    : ephemeralView(settings, caller, cwd instanceof URL ? cwd.pathname : cwd);
 }
 
 /** Explains what is done for a caller with an environment. */

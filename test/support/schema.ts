@@ -98,7 +98,8 @@ export async function makeSchema(): Promise<string> {
 
 /** A docstring without its tags and examples. */
 function plain(doc: string): string {
-  return doc.split(/\n?@\w+/)[0]!.replaceAll(/\{@linkcode (?:\w+\.)?(\w+)\}/g, "$1").replaceAll(/\s+/g, " ").trim();
+  return doc.split(/\n?(?<!\{)@\w+/)[0]!.replaceAll(/\{@linkcode (?:\w+\.)?(\w+)\}/g, "$1").replaceAll(/\s+/g, " ")
+    .trim();
 }
 
 if (import.meta.main) Deno.writeTextFileSync(SCHEMA_FILE, await makeSchema());

@@ -1,0 +1,239 @@
+/**
+ * Looks at files through the shim: with `--allow-ffi` alone Deno reads none, and it does not tell all that there is to
+ * know of one.
+ *
+ * @module
+ */
+
+import { stepError } from "../errors.ts";
+import { AT_FDCWD } from "../plan/files.ts";
+import type { Argument, Bytes, Named, ResultOf, Step } from "../plan/step.ts";
+import { library } from "./library.ts";
+
+/**
+ * A path as bytes, one character for each: names in Linux need not be UTF-8. It has no symbolic link in it but as its
+ * last part, and where it must not lead out of a folder it is relative to a descriptor of that.
+ */
+export type BytePath = string;
+
+/** What a file is. */
+export type FileType = "file" | "directory" | "symlink" | "fifo" | "socket" | "character device" | "block device";
+
+/** What statx(2) says of a file. */
+export interface FileStatus {
+  readonly type: FileType;
+  /** Type and permissions, as in `st_mode`. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Bytes. */
+  readonly size: number;
+  /** When it was last written to: a struct timespec. */
+  readonly modified: Uint8Array;
+  /** Of a device: its number as mknod(2) takes it. */
+  readonly device: number;
+}
+
+const TYPES: ReadonlyMap<number, FileType> = new Map([
+  [0o010000, "fifo"],
+  [0o020000, "character device"],
+  [0o040000, "directory"],
+  [0o060000, "block device"],
+  [0o100000, "file"],
+  [0o120000, "symlink"],
+  [0o140000, "socket"],
+]);
+
+const NO_FOLLOW: Named = { value: 0x900, name: "AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT" };
+const BASIC_STATS: Named = { value: 0x7ff, name: "STATX_BASIC_STATS" };
+const STATX_SIZE = 256;
+const HOW_SIZE = 24;
+const LISTING_SIZE = 1 << 15;
+const LINK_SIZE = 4096;
+/** At once. */
+const STEPS_MAX = 1000;
+/** What there is nothing to be seen at. */
+const NOT_THERE: NonNullable<Step["tolerate"]> = [
+  ["ENOENT", 0],
+  ["ENOTDIR", 0],
+  ["EACCES", 0],
+  ["ELOOP", 0],
+  ["ENOTCONN", 0],
+  ["ESTALE", 0],
+];
+
+const latin1 = new TextDecoder("latin1");
+
+/** A path as bytes. */
+export function bytePath(path: string): BytePath {
+  return asPath(new TextEncoder().encode(path));
+}
+
+/** Bytes as a path: "latin1" is windows-1252 to a TextDecoder, which has other characters for some of them. */
+function asPath(bytes: Uint8Array): BytePath {
+  if (bytes.every((byte) => byte < 0x80)) return latin1.decode(bytes);
+  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+}
+
+/** A path to be shown: what is no UTF-8 is U+FFFD. */
+export function shownPath(path: BytePath): string {
+  return new TextDecoder().decode(Uint8Array.from(path, (character) => character.charCodeAt(0)));
+}
+
+/** A path as an argument. */
+export function pathArgument(path: BytePath): Bytes {
+  const bytes = new Uint8Array(path.length + 1);
+  for (let index = 0; index < path.length; index++) bytes[index] = path.charCodeAt(index);
+  return { bytes, name: JSON.stringify(shownPath(path)) };
+}
+
+/** A place to look from: a folder's descriptor, or the current one. */
+export type From = number | Named | ResultOf;
+
+/** A step that opens what a path leads to, which must not be through a symbolic link. */
+export function openStep(
+  from: From,
+  path: BytePath,
+  flags: Named,
+  more: Pick<Step, "what" | "option" | "tolerate">,
+): Step {
+  const bytes = new Uint8Array(HOW_SIZE);
+  const noLinks = 6;
+  new DataView(bytes.buffer).setUint32(0, flags.value, true);
+  new DataView(bytes.buffer).setUint32(16, noLinks, true);
+  const how: Bytes = { bytes, name: `{flags=${flags.name}, resolve=RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}` };
+  return { call: "openat2", args: [from, pathArgument(path), how, HOW_SIZE], ...more };
+}
+
+/** To read a folder. */
+const O_FOLDER: Named = { value: 0o2000000 | folderFlag(), name: "O_RDONLY|O_CLOEXEC|O_DIRECTORY" };
+
+/** One of the few flags that differ. */
+function folderFlag(): number {
+  return Deno.build.arch === "aarch64" ? 0o40000 : 0o200000;
+}
+
+/**
+ * Executes steps, and gives what each returned.
+ *
+ * @throws {NamespaceError} When one is refused.
+ */
+export function execute(steps: readonly Step[]): readonly (number | undefined)[] {
+  const outcome = library().execute(steps);
+  if ("step" in outcome) throw stepError(outcome.step, outcome.errno, outcome.section);
+  return outcome.results;
+}
+
+/** The status of each path, itself a link or not; undefined where there is nothing to be seen. */
+export function statuses(from: From, paths: readonly BytePath[], option: string): readonly (FileStatus | undefined)[] {
+  const found: (FileStatus | undefined)[] = [];
+  for (let at = 0; at < paths.length; at += STEPS_MAX) {
+    const places = paths.slice(at, at + STEPS_MAX).map((path) => ({
+      path: pathArgument(path),
+      status: filled(STATX_SIZE),
+    }));
+    const steps = places.map(({ path, status }): Step => ({
+      call: "statx",
+      args: [from, path, NO_FOLLOW, BASIC_STATS, status],
+      what: `look at ${path.name}`,
+      option,
+      tolerate: NOT_THERE,
+    }));
+    const results = execute(steps);
+    found.push(...places.map(({ status }, index) => results[index] === 0 ? readStatus(status.bytes) : undefined));
+  }
+  return found;
+}
+
+function filled(size: number): Bytes {
+  return { bytes: new Uint8Array(size), name: `<${size} bytes>`, filled: true };
+}
+
+/** A struct statx. */
+function readStatus(bytes: Uint8Array): FileStatus {
+  const view = new DataView(bytes.buffer);
+  const mode = view.getUint16(28, true);
+  const [major, minor] = [view.getUint32(128, true), view.getUint32(132, true)];
+  return {
+    type: TYPES.get(mode & 0o170000)!,
+    mode,
+    uid: view.getUint32(20, true),
+    gid: view.getUint32(24, true),
+    size: Number(view.getBigUint64(40, true)),
+    modified: bytes.slice(112, 128),
+    device: (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12),
+  };
+}
+
+/**
+ * The names in a folder, in no order; undefined where it cannot be seen.
+ *
+ * @throws {NamespaceError} When it cannot be read for another reason.
+ */
+export function names(from: From, path: BytePath, option: string): readonly BytePath[] | undefined {
+  const what = `read the folder ${pathArgument(path).name}`;
+  const shim = library();
+  const fd = execute([openStep(from, path, O_FOLDER, { what, option, tolerate: NOT_THERE })])[0]!;
+  if (fd < 0) return undefined;
+  const found: BytePath[] = [];
+  try {
+    while (true) {
+      const listing = filled(LISTING_SIZE);
+      const size = execute([{ call: "getdents64", args: [fd, listing, LISTING_SIZE], what, option }])[0]!;
+      if (size === 0) return found;
+      const view = new DataView(listing.bytes.buffer);
+      for (let at = 0; at < size; at += view.getUint16(at + 16, true)) {
+        const name = listing.bytes.subarray(at + 19, listing.bytes.indexOf(0, at + 19));
+        if (!(name[0] === 0x2e && (name.length === 1 || name.length === 2 && name[1] === 0x2e))) {
+          found.push(asPath(name));
+        }
+      }
+    }
+  } finally {
+    shim.close(fd);
+  }
+}
+
+/** Where symbolic links lead. */
+export function links(from: From, paths: readonly BytePath[], option: string): readonly BytePath[] {
+  const places = paths.map((path) => ({ path: pathArgument(path), target: filled(LINK_SIZE) }));
+  const results = execute(places.map(({ path, target }) => {
+    return { call: "readlinkat", args: [from, path, target, LINK_SIZE], what: `read the link ${path.name}`, option };
+  }));
+  return places.map(({ target }, index) => asPath(target.bytes.subarray(0, results[index])));
+}
+
+/** The values of an extended attribute that may not be there, of files that are no links. */
+export function attributes(
+  from: number,
+  paths: readonly BytePath[],
+  name: string,
+  sizeMax: number,
+  option: string,
+): readonly (Uint8Array | undefined)[] {
+  const places = paths.map((path) => ({ path: attributePath(from, path), value: filled(sizeMax) }));
+  const results = execute(places.map(({ path, value }) => {
+    const what = `read an attribute of ${path.name}`;
+    const args: Argument[] = [path, name, value, sizeMax];
+    return { call: "lgetxattr", args, what, option, tolerate: [["ENODATA", 0], ["EOPNOTSUPP", 0]] };
+  }));
+  return places.map(({ value }, index) => results[index]! >= 0 ? value.bytes.subarray(0, results[index]) : undefined);
+}
+
+/** There is no lgetxattr(2) relative to a descriptor. */
+export function attributePath(from: number, path: BytePath): Bytes {
+  return pathArgument(`/proc/self/fd/${from}/${path}`);
+}
+
+/** The folder that a path leads to, without symbolic links and without what says nothing; undefined where there is none. */
+export function canonical(path: string, option: string): string | undefined {
+  const what = `look for the folder "${path}"`;
+  const open: Step = { call: "openat", args: [AT_FDCWD, path, O_FOLDER], what, option, tolerate: NOT_THERE };
+  const fd = execute([open])[0]!;
+  if (fd < 0) return undefined;
+  try {
+    return shownPath(links(AT_FDCWD, [bytePath(`/proc/self/fd/${fd}`)], option)[0]!);
+  } finally {
+    library().close(fd);
+  }
+}

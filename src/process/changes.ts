@@ -1,0 +1,255 @@
+/**
+ * What was written to a copy-on-write view: the difference between it and what is under it.
+ *
+ * @module
+ */
+
+import {
+  attributes,
+  type BytePath,
+  bytePath,
+  execute,
+  type FileStatus,
+  type FileType,
+  links,
+  names,
+  openStep,
+  shownPath,
+  statuses,
+} from "../machine/files.ts";
+import { library } from "../machine/library.ts";
+import { parentOf } from "../options_mounts.ts";
+import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
+import type { Written } from "./ephemeral.ts";
+
+/** Something that commands have added, changed or removed in an ephemeral view. */
+export interface Change {
+  /** Where, as an absolute path. */
+  path: string;
+  /** What was done. A folder is changed where its owner or permissions are, and removed with all that is in it. */
+  kind: "added" | "changed" | "removed";
+  /** What it is now, or was where it is removed. */
+  type: FileType;
+  /** How large it is now, or was, in bytes; 0 for what is no file. */
+  size: number;
+  /** How large it was, where it was a file and was changed. */
+  previousSize?: number;
+}
+
+/** A change, with where what was written is. */
+export interface FoundChange {
+  readonly kind: Change["kind"];
+  /** Where it is to be, outside. */
+  readonly path: BytePath;
+  /** Where it is in the layer. */
+  readonly place: BytePath;
+  readonly layer: Layer;
+  /** What there is; undefined where it was removed. */
+  readonly now: FileStatus | undefined;
+  /** What there was; undefined where it was added. */
+  readonly before: FileStatus | undefined;
+}
+
+const OPTION = "ephemeral";
+const OPAQUE_SIZE = 1;
+
+/** All changes, in the order of their paths, what is in a folder after the folder. */
+export function findChanges(written: Written): FoundChange[] {
+  const { layers, open, made, mark } = written;
+  const found = [
+    ...layers.flatMap((layer) => new Comparison(layer, mark).changes()),
+    ...open.flatMap((layer) => new Comparison(layer, mark).changesAround(made)),
+  ];
+  const inOrder = found.map((change) => ({ change, key: change.path.replaceAll("/", "\0") }));
+  return inOrder.sort((a, b) => a.key < b.key ? -1 : 1).map(({ change }) => change);
+}
+
+/**
+ * The changes at some paths and below them, and those that make the folders that they are in.
+ *
+ * @throws {RangeError} When there is none at a path.
+ */
+export function selectChanges(changes: readonly FoundChange[], paths: readonly string[]): readonly FoundChange[] {
+  const selected = new Set<FoundChange>();
+  for (const path of paths) {
+    const wanted = bytePath(path.replace(/(?<=.)\/+$/, ""));
+    const found = changes.filter((change) => isIn(change.path, wanted));
+    if (found.length === 0) throw new RangeError(`There is no change at ${JSON.stringify(path)}: see changes()`);
+    for (const change of found) selected.add(change);
+    for (const change of changes) {
+      if (change.now?.type === "directory" && change.before?.type !== "directory" && isIn(wanted, change.path)) {
+        selected.add(change);
+      }
+    }
+  }
+  return changes.filter((change) => selected.has(change));
+}
+
+/** A change as it is told. */
+export function toldChange({ kind, path, now, before }: FoundChange): Change {
+  const is = (now ?? before)!;
+  const size = (status: FileStatus) => status.type === "file" ? status.size : 0;
+  const change: Change = { path: shownPath(path), kind, type: is.type, size: size(is) };
+  return kind === "changed" && before!.type === "file" ? { ...change, previousSize: before!.size } : change;
+}
+
+/** A folder to be compared: where it is in the layer. */
+interface Folder {
+  readonly place: BytePath;
+  /** Whether there is such a folder under it. */
+  readonly isMerged: boolean;
+  /** Whether nothing shows that is under it. */
+  readonly isOpaque: boolean;
+}
+
+class Comparison {
+  readonly #layer: Layer;
+  readonly #mark: string;
+  readonly #path: BytePath;
+  readonly #found: FoundChange[] = [];
+
+  constructor(layer: Layer, mark: string) {
+    this.#layer = layer;
+    this.#mark = mark;
+    this.#path = layer.path === "/" ? "" : bytePath(layer.path);
+  }
+
+  changes(): readonly FoundChange[] {
+    const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
+    try {
+      const left: Folder[] = [{ place: ".", isMerged: true, isOpaque: false }];
+      for (let folder = left.pop(); folder !== undefined; folder = left.pop()) {
+        left.push(...this.#compare(folder, upper, lower));
+      }
+      return this.#found;
+    } finally {
+      library().close(upper);
+      library().close(lower);
+    }
+  }
+
+  /** In a folder that was made anew: what was made there since, and what has become of the links in it. */
+  changesAround(made: readonly Made[]): readonly FoundChange[] {
+    const own = made.filter(({ path }) => parentOf(path) === this.#layer.upper);
+    const given = new Map(own.map(({ path, type }) => [bytePath(path.slice(this.#layer.upper.length + 1)), type]));
+    const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
+    try {
+      const there = names(upper, ".", OPTION) ?? [];
+      const left = this.#compareEntries(there.filter((name) => !given.has(name)), true, upper, lower);
+      const links = [...given.keys()].filter((name) => given.get(name) === "symlink");
+      this.#compareTargets(links.filter((name) => there.includes(name)), upper, lower);
+      this.#removed(links.filter((name) => !there.includes(name)), lower);
+      for (let folder = left.pop(); folder !== undefined; folder = left.pop()) {
+        left.push(...this.#compare(folder, upper, lower));
+      }
+      return this.#found;
+    } finally {
+      library().close(upper);
+      library().close(lower);
+    }
+  }
+
+  /** Compares what is in a folder, and gives the folders that are to be compared next. */
+  #compare({ place, isMerged, isOpaque }: Folder, upper: number, lower: number): readonly Folder[] {
+    const inPlace = (name: BytePath) => place === "." ? name : `${place}/${name}`;
+    const places = (names(upper, place, OPTION) ?? []).map(inPlace);
+    if (isMerged && isOpaque) {
+      const shown = new Set(places);
+      this.#removed((names(lower, place, OPTION) ?? []).map(inPlace).filter((place) => !shown.has(place)), lower);
+    }
+    return this.#compareEntries(places, isMerged, upper, lower, isOpaque);
+  }
+
+  #compareEntries(
+    places: readonly BytePath[],
+    isMerged: boolean,
+    upper: number,
+    lower: number,
+    isOpaque = false,
+  ): Folder[] {
+    const now = statuses(upper, places, OPTION);
+    const before = isMerged ? statuses(lower, places, OPTION) : [];
+    const folders: { place: BytePath; isMerged: boolean }[] = [];
+    const linked: number[] = [];
+    for (const [index, place] of places.entries()) {
+      const [is, was] = [now[index], before[index]];
+      if (is === undefined) continue;
+      if (is.type === "character device" && is.device === 0) {
+        if (was !== undefined) this.#add("removed", place, undefined, was);
+        continue;
+      }
+      if (is.type === "directory") folders.push({ place, isMerged: was?.type === "directory" });
+      if (was === undefined) this.#add("added", place, is, undefined);
+      else if (is.type === "symlink" && was.type === "symlink") linked.push(index);
+      else if (!isSame(is, was)) this.#add("changed", place, is, was);
+    }
+    this.#compareLinks(
+      linked.map((index) => places[index]!),
+      linked.map((index) => [now[index]!, before[index]!]),
+      upper,
+      lower,
+    );
+    const merged = folders.filter(({ isMerged }) => isMerged);
+    const marks = merged.length === 0 || isOpaque
+      ? []
+      : attributes(upper, merged.map(({ place }) => place), this.#mark, OPAQUE_SIZE, OPTION);
+    const opaque = new Set(merged.filter((_, index) => marks[index]?.[0] === OPAQUE).map(({ place }) => place));
+    return folders.map(({ place, isMerged }) => ({ place, isMerged, isOpaque: isOpaque || opaque.has(place) }));
+  }
+
+  #compareLinks(
+    places: readonly BytePath[],
+    status: readonly (readonly [now: FileStatus, before: FileStatus])[],
+    upper: number,
+    lower: number,
+  ): void {
+    if (places.length === 0) return;
+    const [now, before] = [upper, lower].map((from) => links(from, places, OPTION)) as [BytePath[], BytePath[]];
+    for (const [index, place] of places.entries()) {
+      const [is, was] = status[index]!;
+      if (now[index] !== before[index] || is.uid !== was.uid || is.gid !== was.gid) {
+        this.#add("changed", place, is, was);
+      }
+    }
+  }
+
+  /** Links that were made by us belong to somebody else than those outside. */
+  #compareTargets(places: readonly BytePath[], upper: number, lower: number): void {
+    const [now, before] = [statuses(upper, places, OPTION), statuses(lower, places, OPTION)];
+    const linked = places.filter((_, index) => now[index]?.type === "symlink" && before[index]?.type === "symlink");
+    const [target, previous] = [upper, lower].map((from) => links(from, linked, OPTION)) as [BytePath[], BytePath[]];
+    for (const [index, place] of places.entries()) {
+      const [is, was] = [now[index], before[index]];
+      const at = linked.indexOf(place);
+      if (is !== undefined && (at < 0 || target[at] !== previous[at])) {
+        this.#add(was === undefined ? "added" : "changed", place, is, was);
+      }
+    }
+  }
+
+  #removed(gone: readonly BytePath[], lower: number): void {
+    const before = statuses(lower, gone, OPTION);
+    for (const [index, place] of gone.entries()) {
+      if (before[index] !== undefined) this.#add("removed", place, undefined, before[index]);
+    }
+  }
+
+  #add(kind: Change["kind"], place: BytePath, now: FileStatus | undefined, before: FileStatus | undefined): void {
+    this.#found.push({ kind, path: `${this.#path}/${place}`, place, layer: this.#layer, now, before });
+  }
+}
+
+const OPAQUE = "y".charCodeAt(0);
+
+function openFolder(path: string): number {
+  return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, { what: `open "${path}"`, option: OPTION })])[0]!;
+}
+
+/** Whether something was only copied. When a folder was written to says nothing: that is when something in it was. */
+function isSame(now: FileStatus, before: FileStatus): boolean {
+  if (now.mode !== before.mode || now.uid !== before.uid || now.gid !== before.gid) return false;
+  if (now.type === "directory") return true;
+  if (now.device !== before.device) return false;
+  return now.size === before.size && now.modified.every((byte, index) => byte === before.modified[index]);
+}

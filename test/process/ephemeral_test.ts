@@ -1,0 +1,473 @@
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { type Change, Namespace, NamespaceError } from "../../mod.ts";
+import { execute, pathArgument } from "../../src/machine/files.ts";
+import { until } from "../support/inside.ts";
+import { isolatedTest } from "../support/leaks.ts";
+import { USERS } from "../support/nobody.ts";
+import { programArgv, runProgram, startProgram, type User } from "../support/program.ts";
+
+const STORES = /^sys-linux-namespace-/;
+
+/** Stores that there are. */
+function stores(folder = "/var/tmp"): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => STORES.test(name)).sort();
+}
+
+/** A folder, gone afterwards. */
+async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = Deno.makeTempDirSync({ prefix: "namespace-ephemeral-", dir: "/var/tmp" });
+  try {
+    await work(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+/** Gives a folder with all that is in it to whoever is to write there. */
+function giveTo(user: User, path: string): void {
+  if (user === "root") return;
+  new Deno.Command("chown", { args: ["-hR", "65534:65534", path] }).outputSync();
+}
+
+/** What a shell sees of a folder: names, kinds, permissions, sizes and content. */
+function tree(folder: string): string {
+  const script =
+    `find . -mindepth 1 -printf '%P %y %m %s %l\\n' | sort; find . -type f | sort | xargs -d '\\n' -r head -c 99`;
+  return new TextDecoder().decode(
+    new Deno.Command("sh", { args: ["-c", script], cwd: folder }).outputSync().stdout,
+  );
+}
+
+/** Runs a program by a user, whose last line is JSON. */
+async function told<T>(user: User, code: string, permissions = ["--allow-ffi"]): Promise<T> {
+  const output = await runProgram(`const text = (bytes) => new TextDecoder().decode(bytes);\n${code}`, {
+    user,
+    permissions,
+  });
+  assertEquals([output.code, output.stderr], [0, ""]);
+  return JSON.parse(output.stdout);
+}
+
+const BEFORE = `
+  echo old > a; echo same > same; echo x > gone; mkdir -p d/e o/p m u; echo 1 > d/e/f; echo 2 > d/g
+  echo 3 > o/p/q; echo 4 > o/r; ln -s a l; echo file > t; echo 1 > u/x`;
+const WORK = `
+  echo new > a; : >> same; rm gone; rm -r d; rm -r o; mkdir o; echo 55 > o/r; echo 6 > o/s; ln -sf same l; chmod 700 m
+  mkdir -p n/n; mkfifo n/fifo; ln -s ../x n/l; echo hi > "n/n/odd name"; rm t; mkdir t; echo 9 > t/9; rm -r u
+  echo f > u; printf x > "$(printf 'no\\377utf8')"; chmod 4750 a; cp a b; rm b`;
+const CHANGES: readonly (readonly [string, Change["kind"], Change["type"], number, number?])[] = [
+  ["a", "changed", "file", 4, 4],
+  ["d", "removed", "directory", 0],
+  ["gone", "removed", "file", 2],
+  ["l", "changed", "symlink", 0],
+  ["m", "changed", "directory", 0],
+  ["n", "added", "directory", 0],
+  ["n/fifo", "added", "fifo", 0],
+  ["n/l", "added", "symlink", 0],
+  ["n/n", "added", "directory", 0],
+  ["n/n/odd name", "added", "file", 3],
+  ["no\ufffdutf8", "added", "file", 1],
+  ["o/p", "removed", "directory", 0],
+  ["o/r", "changed", "file", 3, 2],
+  ["o/s", "added", "file", 2],
+  ["t", "changed", "directory", 0, 5],
+  ["t/9", "added", "file", 2],
+  ["u", "changed", "file", 2],
+];
+
+function sh(script: string, cwd: string): void {
+  const { success, stderr } = new Deno.Command("sh", { args: ["-ec", script], cwd }).outputSync();
+  assert(success, new TextDecoder().decode(stderr));
+}
+
+for (const user of USERS) {
+  isolatedTest(
+    `what a command changes is seen by the next, told, and done outside when asked, as ${user}`,
+    async () => {
+      await withFolder(async (folder) => {
+        const [plain, tried] = [`${folder}/plain`, `${folder}/tried`];
+        for (const path of [plain, tried]) {
+          Deno.mkdirSync(path);
+          sh(BEFORE, path);
+          sh(`find . -exec touch -hd @1000000000 {} +`, path);
+        }
+        sh(WORK, plain);
+        giveTo(user, tried);
+        Deno.chmodSync(folder, 0o755);
+        const before = tree(tried);
+        const said = await told<{ [name: string]: unknown; stages: string[]; all: Change[]; left: Change[] }>(
+          user,
+          `
+        const ns = new Namespace({ ephemeral: true });
+        const run = (script) => {
+          const { code, stdout, stderr } = ns.command("sh", { args: ["-ec", script], cwd: "${tried}" }).outputSync();
+          if (code !== 0) throw new Error(text(stderr));
+          return text(stdout);
+        };
+        run(${JSON.stringify(WORK)});
+        const again = run("cat a o/r 'n/n/odd name'; ls");
+        const all = await ns.changes();
+        const outside = await new Namespace().command("sh", { args: ["-c", "cat ${tried}/a"] }).output();
+        await ns.commit(["${tried}/n/n", "${tried}/u/"]);
+        const left = await ns.changes();
+        const part = text(new Namespace().command("ls", { args: ["${tried}", "${tried}/n"] }).outputSync().stdout);
+        await ns.commit();
+        const none = await ns.changes();
+        await ns.discard();
+        console.log(JSON.stringify({ again, all, outside: text(outside.stdout), left, part, none }));`,
+        );
+        assertEquals(said.again, "new\n55\nhi\na\nl\nm\nn\nno\xffutf8\no\nsame\nt\nu\n".replace("\xff", "\ufffd"));
+        const wanted = CHANGES.map(([path, kind, type, size, previousSize]): Change => {
+          const change = { path: `${tried}/${path}`, kind, type, size };
+          return previousSize === undefined ? change : { ...change, previousSize };
+        });
+        assertEquals(said.all, wanted);
+        assertEquals(said.outside, "old\n");
+        const committed = ["n", "n/n", "n/n/odd name", "u"].map((path) => `${tried}/${path}`);
+        assertEquals(said.left, wanted.filter(({ path }) => !committed.includes(path)));
+        assertEquals(said.part, `${tried}:\na\nd\ngone\nl\nm\nn\no\nsame\nt\nu\n\n${tried}/n:\nn\n`);
+        assertEquals(said.none, []);
+        assertEquals(tree(tried), tree(plain));
+        assert(tree(tried) !== before);
+        const { mtime } = Deno.statSync(`${tried}/same`);
+        assertEquals(mtime, new Date(1e12));
+        assertEquals(stores(), []);
+      });
+    },
+  );
+
+  isolatedTest(`nothing outside changes before it is asked for, and discard() drops all, as ${user}`, async () => {
+    await withFolder(async (folder) => {
+      sh(BEFORE, folder);
+      giveTo(user, folder);
+      const before = tree(folder);
+      const said = await told<{ first: string; store: string; changes: Change[]; second: string }>(
+        user,
+        `
+        const ns = new Namespace({ ephemeral: true });
+        const run = (script) => text(ns.command("sh", { args: ["-c", script], cwd: "${folder}" }).outputSync().stdout);
+        const first = run("rm -r *; echo $?; echo x > new; ls");
+        const store = run("ls -A /var/tmp/sys-linux-namespace-*");
+        const [{ path }] = await ns.changes();
+        await ns.discard();
+        await ns.discard();
+        const changes = await ns.changes();
+        const second = run("ls");
+        await ns.discard();
+        console.log(JSON.stringify({ first, store, path, changes, second }));`,
+      );
+      assertEquals(said.first, "0\nnew\n");
+      assertEquals(said.store, "");
+      assertEquals(said.changes, []);
+      assertEquals(said.second, "a\nd\ngone\nl\nm\no\nsame\nt\nu\n");
+      assertEquals(tree(folder), before);
+    });
+  });
+
+  isolatedTest(`what was written goes with the program, kill -9 included, as ${user}`, async () => {
+    const code = (end: string) => `
+      const ns = new Namespace({ ephemeral: true, privatePid: true });
+      ns.command("sh", { args: ["-c", "mkdir -m 0 /tmp/closed; mkdir -m 0 /var/tmp/closed; exec 2>&-"] }).outputSync();
+      const { pid } = ns.command("sleep", { args: ["1000"] }).spawn();
+      console.log("running");
+      ${end}`;
+    for (const end of ["Deno.exit(0);", "Deno.kill(Deno.pid, 'SIGKILL');"]) {
+      assertEquals(stores(), []);
+      const output = await runProgram(code(end), { user, permissions: ["--allow-ffi", "--allow-run"] });
+      assertEquals(output.stdout, "running\n");
+      await until("the store is gone", () => stores().length === 0);
+    }
+  });
+
+  isolatedTest(`the kernel's own files cannot be written to on an ephemeral view, as ${user}`, async () => {
+    const said = await told<string>(
+      user,
+      `
+      await using ns = new Namespace({ ephemeral: true });
+      const script = "exec 2>/dev/null; for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/kernel/uevent_seqnum" +
+        " /sys/kernel/mm/transparent_hugepage/enabled; do (printf '' >> $f) && echo $f; done; echo > /dev/null && ls /dev";
+      console.log(JSON.stringify(text(ns.command("sh", { args: ["-c", script] }).outputSync().stdout)));`,
+    );
+    assertEquals(said.split("\n"), [
+      ..."fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split(" "),
+      "",
+    ]);
+  });
+
+  isolatedTest(`mounts are seen through, each with its changes, as ${user}`, async () => {
+    await withFolder(async (folder) => {
+      sh("mkdir -p a/mounted fixed; echo 1 > a/file; ln -s file a/link; echo 2 > fixed/file", folder);
+      Deno.chmodSync(folder, 0o755);
+      giveTo(user, folder);
+      const code = `
+        const text = (bytes) => new TextDecoder().decode(bytes);
+        const ns = new Namespace({ ephemeral: { readonly: ["${folder}/fixed"] } });
+        const script = "echo 1 > mounted/new; echo 2 > new; mkdir folder; echo 3 > folder/x; rm link; echo 4 > ../fixed/file; ls";
+        const { stdout } = ns.command("sh", { args: ["-c", script], cwd: "${folder}/a" }).outputSync();
+        const changes = (await ns.changes()).map(({ path, kind }) => kind + " " + path);
+        await ns.commit();
+        const { stdout: committed } = new Namespace().command("sh", {
+          args: ["-c", "cat mounted/new new folder/x; ls; cat ../fixed/file"], cwd: "${folder}/a" }).outputSync();
+        await ns.discard();
+        console.log(JSON.stringify([text(stdout), changes, text(committed)]));`;
+      const [command, ...args] = programArgv(code, { user });
+      const around = new Namespace({
+        mounts: [{ type: "tmpfs", target: `${folder}/a/mounted`, mode: 0o777 }],
+      });
+      const output = await around.command(command!, { args, cwd: "/", env: environment() }).output();
+      assertEquals([output.code, new TextDecoder().decode(output.stderr)], [0, ""]);
+      assertEquals(JSON.parse(new TextDecoder().decode(output.stdout)), [
+        "file\nfolder\nmounted\nnew\n",
+        [
+          `added ${folder}/a/folder`,
+          `added ${folder}/a/folder/x`,
+          `removed ${folder}/a/link`,
+          `added ${folder}/a/mounted/new`,
+          `added ${folder}/a/new`,
+        ],
+        "1\n2\n3\nfile\nfolder\nmounted\nnew\n2\n",
+      ]);
+    });
+  });
+}
+
+/** As of the programs of test/support/program.ts. */
+function environment(): Record<string, string> {
+  const [, , , folder] = programArgv("");
+  return { DENO_DIR: `${(folder ?? "").replace(/\/[^/]*$/, "")}/cache`, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
+}
+
+isolatedTest("one command runs on an ephemeral view at a time", async () => {
+  await using ns = new Namespace({ ephemeral: true });
+  const child = ns.command("sleep", { args: ["1000"] }).spawn();
+  assertThrows(() => ns.command("/bin/true").outputSync(), Deno.errors.Busy, "one ephemeral view at a time");
+  assertThrows(() => ns.command("/bin/true").spawn(), Deno.errors.Busy);
+  await assertRejects(() => ns.discard(), Deno.errors.Busy, "discard changes while a command runs");
+  await assertRejects(() => ns.commit(), Deno.errors.Busy, "commit changes while a command runs");
+  assertEquals(await ns.changes(), []);
+  child.kill("SIGKILL");
+  await child.status;
+  assertEquals(ns.command("/bin/true").outputSync().code, 0);
+  assertThrows(() => ns.command("/no/such/program").outputSync(), Deno.errors.NotFound);
+  assertEquals((await ns.command("/bin/true").output()).code, 0);
+});
+
+isolatedTest("code runs on an ephemeral view, too", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    await ns.run((path: string) => Deno.writeTextFile(path, "written"), `${folder}/file`);
+    const found = await ns.run((path: string) => Deno.readTextFile(path), `${folder}/file`);
+    assertEquals(found, "written");
+    assertEquals([...Deno.readDirSync(folder)], []);
+    const changes = await ns.changes(); // Among them are those of Deno's cache.
+    assertEquals(changes.map(({ path }) => path).filter((path) => path.startsWith(folder)), [`${folder}/file`]);
+  });
+});
+
+isolatedTest("a commit that is refused changes nothing", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    sh("mkdir d; echo 1 > a; echo 2 > b; mkdir m; echo 3 > d/f", folder);
+    const script = "echo new > a; rm b; chmod 700 m; rm d/f; echo x > d/new; echo 4 > z; mkdir y; echo 5 > y/y";
+    assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
+    sh("chattr +i m", folder);
+    const before = tree(folder);
+    try {
+      const refused = await assertRejects(() => ns.commit(), NamespaceError);
+      assertMatch(refused.message, /^Cannot set owner and permissions of ".*\/m" for ephemeral: .* \(EPERM\)/);
+      assertEquals(tree(folder), before);
+    } finally {
+      sh("chattr -i m", folder);
+    }
+    await assertRejects(() => ns.commit([`${folder}/nowhere`]), RangeError, "There is no change at");
+    await ns.commit([`${folder}/a`, `${folder}/y`]);
+    assertStringIncludes(tree(folder), "==> ./a <==\nnew\n");
+    assertStringIncludes(tree(folder), "==> ./y/y <==\n5\n");
+  });
+});
+
+isolatedTest("a commit goes through no link that was put there meanwhile", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    sh("mkdir d victim; echo 1 > d/f; echo 2 > victim/f", folder);
+    assertEquals(
+      ns.command("sh", { args: ["-c", "echo new > d/f; echo x > d/new"], cwd: folder }).outputSync().code,
+      0,
+    );
+    sh("rm -r d; ln -s victim d", folder);
+    await ns.commit();
+    assertEquals(tree(`${folder}/victim`), "f f 644 2 \n2\n");
+    assertEquals(tree(`${folder}/d`), "f f 644 4 \nnew f 644 2 \n==> ./f <==\nnew\n\n==> ./new <==\nx\n");
+  });
+});
+
+isolatedTest("what leads elsewhere inside is not followed by a commit, which changes the link itself", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    sh("mkdir d victim; echo 1 > d/f; echo 2 > victim/f", folder);
+    const script = `rm -r d; ln -s ${folder}/victim d; ln -s /etc/passwd p; ln -s ${folder}/victim/f g`;
+    assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
+    await ns.commit();
+    assertEquals(Deno.readTextFileSync(`${folder}/victim/f`), "2\n");
+    assertEquals(Deno.readLinkSync(`${folder}/d`), `${folder}/victim`);
+    assertEquals(Deno.readLinkSync(`${folder}/p`), "/etc/passwd");
+  });
+});
+
+isolatedTest("a commit keeps owners, times and extended attributes", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    const file = `${folder}/file`;
+    Deno.writeTextFileSync(file, "old");
+    Deno.chownSync(file, 5, 6);
+    const value = new TextEncoder().encode("value");
+    setAttribute(file, "user.test", value);
+    // A capability, version 2: CAP_NET_RAW, which a change of the owner takes away.
+    const capability = new Uint8Array(20);
+    new DataView(capability.buffer).setUint32(0, 0x0200_0001, true);
+    new DataView(capability.buffer).setUint32(4, 1 << 13, true);
+    Deno.writeTextFileSync(`${folder}/able`, "able");
+    setAttribute(`${folder}/able`, "security.capability", capability);
+    const script = "echo more >> file; touch -d @1234567890.123456789 file able; chown 7:8 able; " +
+      "head -c 3000000 /dev/zero > zeros";
+    assertEquals(ns.command("sh", { args: ["-ec", script], cwd: folder }).outputSync().code, 0);
+    await ns.commit();
+    const { uid, gid, mtime, size } = Deno.statSync(file);
+    assertEquals([uid, gid, mtime?.getTime(), size], [5, 6, 1234567890123, 8]);
+    assertEquals(attribute(file, "user.test"), value);
+    assertEquals(Deno.statSync(`${folder}/able`).uid, 7);
+    assertEquals(attribute(`${folder}/able`, "security.capability"), undefined); // chown(2) in the view has taken it.
+    assertEquals(attribute(file, "trusted.overlay.origin"), undefined);
+    assertEquals(Deno.statSync(`${folder}/zeros`).size, 3_000_000);
+    await ns.discard();
+    setAttribute(`${folder}/able`, "security.capability", capability);
+    assertEquals(ns.command("touch", { args: ["-d", "@5", `${folder}/able`] }).outputSync().code, 0);
+    await ns.commit();
+    assertEquals(attribute(`${folder}/able`, "security.capability"), capability);
+    assertEquals(Deno.statSync(`${folder}/able`).uid, 7);
+  });
+});
+
+function setAttribute(path: string, name: string, value: Uint8Array): void {
+  const bytes = { bytes: value, name: "<value>" };
+  execute([{ call: "lsetxattr", args: [path, name, bytes, value.length, 0], what: "set an attribute" }]);
+}
+
+function attribute(path: string, name: string): Uint8Array | undefined {
+  const value = { bytes: new Uint8Array(64), name: "<value>", filled: true } as const;
+  const [size] = execute([{
+    call: "lgetxattr",
+    args: [pathArgument(path), name, value, 64],
+    what: "read an attribute",
+    tolerate: [["ENODATA", 0]],
+  }]);
+  return size! < 0 ? undefined : value.bytes.slice(0, size);
+}
+
+isolatedTest("what is written can go elsewhere, but not on an overlay", async () => {
+  await using ns = new Namespace({ ephemeral: { dir: "/dev/shm" } });
+  assertEquals(ns.command("sh", { args: ["-c", "echo x > /etc/namespace-test"] }).outputSync().code, 0);
+  assertEquals([stores(), stores("/dev/shm").length], [[], 1]);
+  assertEquals((await ns.changes()).map(({ path }) => path), ["/etc/namespace-test"]);
+  await ns.discard();
+  assertEquals(stores("/dev/shm"), []);
+
+  const missing = new Namespace({ ephemeral: { dir: "/no/such/folder" } });
+  const refused = assertThrows(() => missing.command("/bin/true").outputSync(), NamespaceError);
+  assertEquals([refused.code, refused.option, refused.syscall], ["ENOENT", "ephemeral", "mkdirat"]);
+
+  const overlay = new Namespace({
+    mounts: [{ type: "overlay", target: "/opt", lower: ["/opt"], upper: "tmpfs" }],
+  });
+  const code = `
+    try {
+      new Namespace({ ephemeral: { dir: "/opt" } }).command("/bin/true").outputSync();
+    } catch (error) {
+      console.log(error.message);
+    }`;
+  const [command, ...args] = programArgv(code);
+  const output = await overlay.command(command!, { args, cwd: "/", env: environment() }).output();
+  assertEquals(
+    new TextDecoder().decode(output.stdout),
+    `Option "ephemeral.dir": "/opt" is on an overlay, which can be written to by no other: give a folder of another file ` +
+      `system, such as "/dev/shm"\n`,
+  );
+});
+
+isolatedTest("explain() tells of an ephemeral view, and makes none", () => {
+  const ns = new Namespace({ ephemeral: true, mounts: [{ type: "tmpfs", target: "/mnt" }] });
+  const steps = ns.explain("/bin/true").steps;
+  const options = new Set(steps.map(({ option }) => option));
+  assert(options.has("ephemeral") && options.has("mounts") && !options.has("root"));
+  assertStringIncludes(steps.find(({ text }) => text.startsWith(`mount("overlay"`))!.text, "sys-linux-namespace-XXXX");
+  assertEquals(stores(), []);
+});
+
+isolatedTest("an ephemeral view is refused where nobody could look at its changes", async () => {
+  const ns = new Namespace({ ephemeral: true });
+  assertThrows(() => ns.setup(), TypeError, `Cannot set up "ephemeral" in a running process`);
+  await assertRejects(
+    () => ns.build("true"),
+    TypeError,
+    `Option "ephemeral" is for commands that this program waits for`,
+  );
+  await assertRejects(() => ns.reexec(), TypeError, `Option "ephemeral" is for commands`);
+  await assertRejects(() => new Namespace().changes(), TypeError, `without the option "ephemeral"`);
+  await assertRejects(() => new Namespace().commit(), TypeError, `without the option "ephemeral"`);
+  await assertRejects(() => new Namespace().discard(), TypeError, `without the option "ephemeral"`);
+  await new Namespace()[Symbol.asyncDispose]();
+  assertThrows(() => new Namespace({ ephemeral: true, root: "empty" }), TypeError, `"ephemeral" and "root" contradict`);
+  assertThrows(() => new Namespace({ ephemeral: true, privateMount: false }), TypeError, `"ephemeral" implies`);
+  assertThrows(
+    () => new Namespace({ ephemeral: { dir: "tmp" } }),
+    RangeError,
+    `"ephemeral.dir" must be an absolute path`,
+  );
+  assertThrows(
+    () => new Namespace({ ephemeral: { readonly: "/usr" as unknown as [] } }),
+    TypeError,
+    "must be an array",
+  );
+});
+
+isolatedTest("a program that is killed leaves no store, in whatever it is", async () => {
+  const program = startProgram(`
+    const ns = new Namespace({ ephemeral: true });
+    const child = ns.command("sh", { args: ["-c", "while :; do mktemp /tmp/namespace.XXXXXX; done"] }).spawn();
+    await child.status;`);
+  const reader = program.stdout.getReader();
+  await reader.read();
+  assertEquals(stores().length, 1);
+  program.kill("SIGKILL");
+  while (!(await reader.read()).done) { /* Until the command is dead, too. */ }
+  await program.status;
+  await program.stderr.cancel();
+  await program.stdin.close();
+  await until("the store is gone", () => stores().length === 0);
+  assertEquals([...Deno.readDirSync("/tmp")].filter(({ name }) => name.startsWith("namespace.")), []);
+});
+
+isolatedTest("a remaining process of a command that has ended cannot have its links followed", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    const script = "mkdir d; echo 1 > d/f; echo $$ > pid; (sleep 1000 >/dev/null 2>&1 & echo $! > left)";
+    assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
+    const left = new TextDecoder().decode(ns.command("cat", { args: [`${folder}/left`] }).outputSync().stdout);
+    try {
+      const inside = `/proc/${left.trim()}/root${folder}`;
+      sh(`rm -r d; ln -s /etc d`, inside);
+      await ns.commit();
+      assertEquals(Deno.readLinkSync(`${folder}/d`), "/etc");
+    } finally {
+      Deno.kill(Number(left), "SIGKILL");
+    }
+    await until("it is gone", () => {
+      try {
+        Deno.statSync(`/proc/${left.trim()}/root/`);
+        return false;
+      } catch {
+        return true;
+      }
+    });
+  });
+});
