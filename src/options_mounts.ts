@@ -217,6 +217,8 @@ export type MountOptions =
 export interface LayerSettings {
   readonly lower: readonly string[];
   readonly upper: "tmpfs" | { readonly path: string; readonly work: string } | undefined;
+  /** Whether nothing of it has to be on a disk: then the work folder serves for one mount only. @default {false} */
+  readonly volatile?: boolean;
 }
 
 /** The root, checked. */

@@ -126,23 +126,16 @@ export function execute(steps: readonly Step[]): readonly (number | undefined)[]
 
 /** The status of each path, itself a link or not; undefined where there is nothing to be seen. */
 export function statuses(from: From, paths: readonly BytePath[], option: string): readonly (FileStatus | undefined)[] {
-  const found: (FileStatus | undefined)[] = [];
-  for (let at = 0; at < paths.length; at += STEPS_MAX) {
-    const places = paths.slice(at, at + STEPS_MAX).map((path) => ({
-      path: pathArgument(path),
-      status: filled(STATX_SIZE),
-    }));
-    const steps = places.map(({ path, status }): Step => ({
-      call: "statx",
-      args: [from, path, NO_FOLLOW, BASIC_STATS, status],
-      what: `look at ${path.name}`,
-      option,
-      tolerate: NOT_THERE,
-    }));
-    const results = execute(steps);
-    found.push(...places.map(({ status }, index) => results[index] === 0 ? readStatus(status.bytes) : undefined));
-  }
-  return found;
+  if (paths.length > STEPS_MAX) return inChunks(paths, (some) => statuses(from, some, option), STEPS_MAX);
+  const places = paths.map((path) => ({ path: pathArgument(path), status: filled(STATX_SIZE) }));
+  const results = execute(places.map(({ path, status }): Step => ({
+    call: "statx",
+    args: [from, path, NO_FOLLOW, BASIC_STATS, status],
+    what: `look at ${path.name}`,
+    option,
+    tolerate: NOT_THERE,
+  })));
+  return places.map(({ status }, index) => results[index] === 0 ? readStatus(status.bytes) : undefined);
 }
 
 function filled(size: number): Bytes {
@@ -171,31 +164,85 @@ function readStatus(bytes: Uint8Array): FileStatus {
  * @throws {NamespaceError} When it cannot be read for another reason.
  */
 export function names(from: From, path: BytePath, option: string): readonly BytePath[] | undefined {
-  const what = `read the folder ${pathArgument(path).name}`;
-  const shim = library();
-  const fd = execute([openStep(from, path, O_FOLDER, { what, option, tolerate: NOT_THERE })])[0]!;
-  if (fd < 0) return undefined;
+  return namesOfAll(from, [path], option)[0];
+}
+
+/** {@linkcode names} of each folder. */
+export function namesOfAll(
+  from: From,
+  paths: readonly BytePath[],
+  option: string,
+): readonly (readonly BytePath[] | undefined)[] {
+  if (paths.length > FOLDERS_MAX) return inChunks(paths, (some) => namesOfAll(from, some, option));
+  const folders = paths.map((path) => new Listing(from, path, option));
+  const results = execute(folders.flatMap(({ steps }) => steps));
+  return folders.map((folder, index) => {
+    const [fd, size, left] = results.slice(index * 3, index * 3 + 3) as [number, number, number];
+    if (fd < 0) return undefined;
+    return left === 0 ? readListing(folder.listing.bytes, size) : namesOfLarge(from, folder);
+  });
+}
+
+/** At once, with a descriptor for each. */
+const FOLDERS_MAX = 64;
+/** What most folders are no longer than. */
+const SHORT_SIZE = 4096;
+
+/** A folder to be read, which most often is done by reading twice: the second time there is nothing. */
+class Listing {
+  readonly path: BytePath;
+  readonly open: Step;
+  readonly listing: Bytes = filled(SHORT_SIZE);
+  readonly why: Pick<Step, "what" | "option">;
+
+  constructor(from: From, path: BytePath, option: string) {
+    this.path = path;
+    this.why = { what: `read the folder ${pathArgument(path).name}`, option };
+    const tolerate = NOT_THERE.map(([errno]) => [errno, 2] as const);
+    this.open = { ...openStep(from, path, O_FOLDER, { ...this.why, tolerate }), opens: true };
+  }
+
+  get steps(): readonly Step[] {
+    const fd = { resultOf: this.open };
+    const more = { bytes: new Uint8Array(SHORT_SIZE), name: `<${SHORT_SIZE} bytes>` };
+    return [
+      this.open,
+      ...[this.listing, more].map((place): Step => {
+        return { call: "getdents64", args: [fd, place, SHORT_SIZE], ...this.why };
+      }),
+    ];
+  }
+}
+
+function namesOfLarge(from: From, { path, why }: Listing): readonly BytePath[] {
+  const [fd] = execute([openStep(from, path, O_FOLDER, why)]) as [number];
   const found: BytePath[] = [];
   try {
     while (true) {
       const listing = filled(LISTING_SIZE);
-      const size = execute([{ call: "getdents64", args: [fd, listing, LISTING_SIZE], what, option }])[0]!;
+      const size = execute([{ call: "getdents64", args: [fd, listing, LISTING_SIZE], ...why }])[0]!;
       if (size === 0) return found;
-      const view = new DataView(listing.bytes.buffer);
-      for (let at = 0; at < size; at += view.getUint16(at + 16, true)) {
-        const name = listing.bytes.subarray(at + 19, listing.bytes.indexOf(0, at + 19));
-        if (!(name[0] === 0x2e && (name.length === 1 || name.length === 2 && name[1] === 0x2e))) {
-          found.push(asPath(name));
-        }
-      }
+      found.push(...readListing(listing.bytes, size));
     }
   } finally {
-    shim.close(fd);
+    library().close(fd);
   }
+}
+
+/** Records of struct linux_dirent64. */
+function readListing(bytes: Uint8Array, size: number): BytePath[] {
+  const found: BytePath[] = [];
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at < size; at += view.getUint16(at + 16, true)) {
+    const name = bytes.subarray(at + 19, bytes.indexOf(0, at + 19));
+    if (!(name[0] === 0x2e && (name.length === 1 || name.length === 2 && name[1] === 0x2e))) found.push(asPath(name));
+  }
+  return found;
 }
 
 /** Where symbolic links lead. */
 export function links(from: From, paths: readonly BytePath[], option: string): readonly BytePath[] {
+  if (paths.length > FOLDERS_MAX) return inChunks(paths, (some) => links(from, some, option));
   const places = paths.map((path) => ({ path: pathArgument(path), target: filled(LINK_SIZE) }));
   const results = execute(places.map(({ path, target }) => {
     return { call: "readlinkat", args: [from, path, target, LINK_SIZE], what: `read the link ${path.name}`, option };
@@ -211,6 +258,9 @@ export function attributes(
   sizeMax: number,
   option: string,
 ): readonly (Uint8Array | undefined)[] {
+  if (paths.length > STEPS_MAX) {
+    return inChunks(paths, (some) => attributes(from, some, name, sizeMax, option), STEPS_MAX);
+  }
   const places = paths.map((path) => ({ path: attributePath(from, path), value: filled(sizeMax) }));
   const results = execute(places.map(({ path, value }) => {
     const what = `read an attribute of ${path.name}`;
@@ -218,6 +268,16 @@ export function attributes(
     return { call: "lgetxattr", args, what, option, tolerate: [["ENODATA", 0], ["EOPNOTSUPP", 0]] };
   }));
   return places.map(({ value }, index) => results[index]! >= 0 ? value.bytes.subarray(0, results[index]) : undefined);
+}
+
+function inChunks<T>(
+  paths: readonly BytePath[],
+  work: (some: readonly BytePath[]) => readonly T[],
+  size: number = FOLDERS_MAX,
+): readonly T[] {
+  const found: T[] = [];
+  for (let at = 0; at < paths.length; at += size) found.push(...work(paths.slice(at, at + size)));
+  return found;
 }
 
 /** There is no lgetxattr(2) relative to a descriptor. */

@@ -58,6 +58,8 @@ export interface Layer {
   readonly path: string;
   /** The folder of the store that what is written goes to. */
   readonly upper: string;
+  /** One that the kernel needs for that, to be made for each mount: see {@linkcode workOf}. */
+  readonly work?: string;
 }
 
 /** What has to be there before it is mounted. */
@@ -106,6 +108,11 @@ export function visibleMounts(mountinfo: string): readonly MountPoint[] {
     found.set(path, { path, type: fields[separator + 1]!, readonly });
   }
   return [...found.values()];
+}
+
+/** The work folder of one mount. */
+export function workOf(work: string, mount: number): string {
+  return `${work}${mount}`;
 }
 
 /** Whether a path is a folder or below it. */
@@ -243,9 +250,8 @@ export class ViewPlanner {
     this.#made.push(
       { type: "directory", path: folder },
       { type: "directory", path: upper, like: path },
-      { type: "directory", path: work },
     );
-    this.#layers.push({ path, upper });
+    this.#layers.push({ path, upper, work });
     return { lower: [path], upper, work };
   }
 

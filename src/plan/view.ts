@@ -373,7 +373,7 @@ class ViewPlan {
   }
 
   /** Mounts an overlay on the stage, which is the current folder. */
-  #mountOverlay(name: string, { lower, upper }: LayerSettings, what: string): void {
+  #mountOverlay(name: string, { lower, upper, volatile = false }: LayerSettings, what: string): void {
     const parts = [`lowerdir=${lower.map(layerName).join(":")}`];
     if (upper === "tmpfs") {
       for (const [part, permissions] of [["upper", 0o755], ["work", 0o700]] as const) {
@@ -385,6 +385,7 @@ class ViewPlan {
       parts.push(`upperdir=${layerName(upper.path)}`, `workdir=${layerName(upper.work)}`);
     }
     if (this.#hasUser) parts.push("userxattr");
+    if (volatile) parts.push("volatile");
     this.#step(
       "mount",
       ["overlay", name, "overlay", flags(MS_NOSUID | MS_NODEV, MOUNT_FLAG_NAMES), parts.join(",")],

@@ -13,6 +13,7 @@ import {
   type FileType,
   links,
   names,
+  namesOfAll,
   openStep,
   shownPath,
   statuses,
@@ -94,7 +95,7 @@ export function toldChange({ kind, path, now, before }: FoundChange): Change {
   return kind === "changed" && before!.type === "file" ? { ...change, previousSize: before!.size } : change;
 }
 
-/** A folder to be compared: where it is in the layer. */
+/** A folder to be compared, or something in one: where it is in the layer. */
 interface Folder {
   readonly place: BytePath;
   /** Whether there is such a folder under it. */
@@ -118,10 +119,7 @@ class Comparison {
   changes(): readonly FoundChange[] {
     const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
     try {
-      const left: Folder[] = [{ place: ".", isMerged: true, isOpaque: false }];
-      for (let folder = left.pop(); folder !== undefined; folder = left.pop()) {
-        left.push(...this.#compare(folder, upper, lower));
-      }
+      this.#compareBelow([{ place: ".", isMerged: true, isOpaque: false }], upper, lower);
       return this.#found;
     } finally {
       library().close(upper);
@@ -136,13 +134,16 @@ class Comparison {
     const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
     try {
       const there = names(upper, ".", OPTION) ?? [];
-      const left = this.#compareEntries(there.filter((name) => !given.has(name)), true, upper, lower);
+      const since = there.filter((name) => !given.has(name));
+      const folders = this.#compareEntries(
+        since.map((place) => ({ place, isMerged: true, isOpaque: false })),
+        upper,
+        lower,
+      );
       const links = [...given.keys()].filter((name) => given.get(name) === "symlink");
       this.#compareTargets(links.filter((name) => there.includes(name)), upper, lower);
       this.#removed(links.filter((name) => !there.includes(name)), lower);
-      for (let folder = left.pop(); folder !== undefined; folder = left.pop()) {
-        left.push(...this.#compare(folder, upper, lower));
-      }
+      this.#compareBelow(folders, upper, lower);
       return this.#found;
     } finally {
       library().close(upper);
@@ -150,68 +151,51 @@ class Comparison {
     }
   }
 
-  /** Compares what is in a folder, and gives the folders that are to be compared next. */
-  #compare({ place, isMerged, isOpaque }: Folder, upper: number, lower: number): readonly Folder[] {
-    const inPlace = (name: BytePath) => place === "." ? name : `${place}/${name}`;
-    const places = (names(upper, place, OPTION) ?? []).map(inPlace);
-    if (isMerged && isOpaque) {
-      const shown = new Set(places);
-      this.#removed((names(lower, place, OPTION) ?? []).map(inPlace).filter((place) => !shown.has(place)), lower);
+  /** Compares what is in folders, and in those, and so on: all of one depth at once. */
+  #compareBelow(folders: readonly Folder[], upper: number, lower: number): void {
+    for (let level = folders; level.length > 0;) {
+      const listed = namesOfAll(upper, level.map(({ place }) => place), OPTION);
+      const entries = level.flatMap((folder, index) => placesIn(folder, listed[index]));
+      const opaque = level.filter(({ isMerged, isOpaque }) => isMerged && isOpaque);
+      if (opaque.length > 0) {
+        const covered = namesOfAll(lower, opaque.map(({ place }) => place), OPTION);
+        const shown = new Set(entries.map(({ place }) => place));
+        const gone = opaque.flatMap((folder, index) => placesIn(folder, covered[index]));
+        this.#removed(gone.map(({ place }) => place).filter((place) => !shown.has(place)), lower);
+      }
+      level = this.#compareEntries(entries, upper, lower);
     }
-    return this.#compareEntries(places, isMerged, upper, lower, isOpaque);
   }
 
-  #compareEntries(
-    places: readonly BytePath[],
-    isMerged: boolean,
-    upper: number,
-    lower: number,
-    isOpaque = false,
-  ): Folder[] {
-    const now = statuses(upper, places, OPTION);
-    const before = isMerged ? statuses(lower, places, OPTION) : [];
-    const folders: { place: BytePath; isMerged: boolean }[] = [];
-    const linked: number[] = [];
-    for (const [index, place] of places.entries()) {
-      const [is, was] = [now[index], before[index]];
+  /** Compares entries of folders, of which they have the rest. */
+  #compareEntries(entries: readonly Folder[], upper: number, lower: number): Folder[] {
+    const now = statuses(upper, entries.map(({ place }) => place), OPTION);
+    const merged = entries.filter(({ isMerged }) => isMerged).map(({ place }) => place);
+    const before = new Map(statuses(lower, merged, OPTION).map((status, index) => [merged[index]!, status]));
+    const folders: Folder[] = [];
+    const linked: { readonly place: BytePath; readonly is: FileStatus; readonly was: FileStatus }[] = [];
+    for (const [index, { place, isOpaque }] of entries.entries()) {
+      const [is, was] = [now[index], before.get(place)];
       if (is === undefined) continue;
       if (is.type === "character device" && is.device === 0) {
         if (was !== undefined) this.#add("removed", place, undefined, was);
         continue;
       }
-      if (is.type === "directory") folders.push({ place, isMerged: was?.type === "directory" });
+      if (is.type === "directory") folders.push({ place, isMerged: was?.type === "directory", isOpaque });
       if (was === undefined) this.#add("added", place, is, undefined);
-      else if (is.type === "symlink" && was.type === "symlink") linked.push(index);
+      else if (is.type === "symlink" && was.type === "symlink") linked.push({ place, is, was });
       else if (!isSame(is, was)) this.#add("changed", place, is, was);
     }
-    this.#compareLinks(
-      linked.map((index) => places[index]!),
-      linked.map((index) => [now[index]!, before[index]!]),
-      upper,
-      lower,
-    );
-    const merged = folders.filter(({ isMerged }) => isMerged);
-    const marks = merged.length === 0 || isOpaque
-      ? []
-      : attributes(upper, merged.map(({ place }) => place), this.#mark, OPAQUE_SIZE, OPTION);
-    const opaque = new Set(merged.filter((_, index) => marks[index]?.[0] === OPAQUE).map(({ place }) => place));
-    return folders.map(({ place, isMerged }) => ({ place, isMerged, isOpaque: isOpaque || opaque.has(place) }));
-  }
-
-  #compareLinks(
-    places: readonly BytePath[],
-    status: readonly (readonly [now: FileStatus, before: FileStatus])[],
-    upper: number,
-    lower: number,
-  ): void {
-    if (places.length === 0) return;
-    const [now, before] = [upper, lower].map((from) => links(from, places, OPTION)) as [BytePath[], BytePath[]];
-    for (const [index, place] of places.entries()) {
-      const [is, was] = status[index]!;
-      if (now[index] !== before[index] || is.uid !== was.uid || is.gid !== was.gid) {
-        this.#add("changed", place, is, was);
-      }
+    const places = linked.map(({ place }) => place);
+    const [targets, previous] = [upper, lower].map((from) => links(from, places, OPTION)) as [BytePath[], BytePath[]];
+    for (const [index, { place, is, was }] of linked.entries()) {
+      const isOther = targets[index] !== previous[index] || is.uid !== was.uid || is.gid !== was.gid;
+      if (isOther) this.#add("changed", place, is, was);
     }
+    const unsure = folders.filter(({ isMerged, isOpaque }) => isMerged && !isOpaque);
+    const marks = attributes(upper, unsure.map(({ place }) => place), this.#mark, OPAQUE_SIZE, OPTION);
+    const opaque = new Set(unsure.filter((_, index) => marks[index]?.[0] === OPAQUE));
+    return folders.map((folder) => opaque.has(folder) ? { ...folder, isOpaque: true } : folder);
   }
 
   /** Links that were made by us belong to somebody else than those outside. */
@@ -241,6 +225,12 @@ class Comparison {
 }
 
 const OPAQUE = "y".charCodeAt(0);
+
+/** What is in a folder, each as what it is in. */
+function placesIn(folder: Folder, names: readonly BytePath[] = []): readonly Folder[] {
+  const { place } = folder;
+  return names.map((name) => ({ ...folder, place: place === "." ? name : `${place}/${name}` }));
+}
 
 function openFolder(path: string): number {
   return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, { what: `open "${path}"`, option: OPTION })])[0]!;

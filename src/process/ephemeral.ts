@@ -22,7 +22,7 @@ import {
 import { library } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
 import type { Settings } from "../options.ts";
-import { parentOf, viewSettings } from "../options_mounts.ts";
+import { type LayerSettings, parentOf, viewSettings } from "../options_mounts.ts";
 import type { Caller } from "../plan/caller.ts";
 import { hasUserNamespace } from "../plan/child.ts";
 import { enterFolder, execute, UNBLOCK_SIGNALS } from "../plan/exec.ts";
@@ -34,6 +34,7 @@ import {
   type Made,
   ViewPlanner,
   visibleMounts,
+  workOf,
 } from "../plan/ephemeral.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import { CLOSE_THE_REST, connectStdio } from "../plan/stdio.ts";
@@ -124,7 +125,7 @@ const views = new WeakMap<Settings, EphemeralView>();
 export function ephemeralView(settings: Settings, caller: Caller, folder: string): Settings {
   const { planner, layout } = plan(settings, caller, storeName("XXXXXXXXXXXX", settings));
   for (const place of placesOf(settings, folder)) planner.open(place);
-  return withView(settings, layout);
+  return withView(settings, layout, 1);
 }
 
 /** A view that there is. */
@@ -139,7 +140,7 @@ class Prepared implements Written {
   readonly #opened = new Set<string>();
   readonly #layout: Layout;
   readonly #asked: Settings;
-  #settings: Settings;
+  #mounts = 0;
 
   constructor(settings: Settings, caller: Caller) {
     const random = crypto.getRandomValues(new Uint8Array(6));
@@ -148,7 +149,6 @@ class Prepared implements Written {
     this.#planner = planner;
     this.#layout = layout;
     this.#asked = settings;
-    this.#settings = withView(settings, layout);
     this.layers = layout.layers;
     this.open = layout.open;
     this.made = layout.made;
@@ -163,18 +163,19 @@ class Prepared implements Written {
     }
   }
 
-  /** The settings for a command in a folder. */
+  /** The settings for one command, in a folder. */
   settingsIn(folder: string): Settings {
-    for (const place of placesOf(this.#settings, folder)) {
+    for (const place of placesOf(this.#asked, folder)) {
       if (this.#opened.has(place)) continue;
-      const made = this.#planner.open(place);
-      if (made.length > 0) {
-        make(made, this.#hasUser);
-        this.#settings = withView(this.#asked, this.#layout);
-      }
+      make(this.#planner.open(place), this.#hasUser);
       this.#opened.add(place);
     }
-    return this.#settings;
+    this.#mounts++;
+    make(
+      this.layers.map(({ work }): Made => ({ type: "directory", path: workOf(work!, this.#mounts) })),
+      this.#hasUser,
+    );
+    return withView(this.#asked, this.#layout, this.#mounts);
   }
 
   async remove(): Promise<void> {
@@ -251,10 +252,20 @@ function lookOf(mounts: Look["mounts"], { uid, gid }: Caller): Look {
   };
 }
 
-function withView(settings: Settings, { root, mounts, places, last }: Layout): Settings {
+/** The settings of the `mount`th command on a view. */
+function withView(settings: Settings, { root, mounts, places, last }: Layout, mount: number): Settings {
   const view = viewSettings(root, [...mounts, ...places, ...last])!;
+  const forMount = (layers: LayerSettings): LayerSettings => {
+    if (typeof layers.upper !== "object") return layers;
+    const { path, work } = layers.upper;
+    return { ...layers, upper: { path, work: workOf(work, mount) }, volatile: true };
+  };
+  const ours = view.mounts.map((one) => one.type === "overlay" ? { ...one, layers: forMount(one.layers) } : one);
+  const shown = typeof view.root === "object" && "overlay" in view.root
+    ? { overlay: forMount(view.root.overlay) }
+    : view.root;
   const asked = settings.view?.mounts ?? [];
-  return { ...settings, view: { root: view.root, mounts: [...view.mounts, ...asked], ephemeral: view.mounts.length } };
+  return { ...settings, view: { root: shown, mounts: [...ours, ...asked], ephemeral: ours.length } };
 }
 
 /** Makes what is to be in the store. */

@@ -12,6 +12,7 @@
 import { cli } from "./cli.ts";
 import { code } from "./code.ts";
 import { endurance } from "./endurance.ts";
+import { ephemeral } from "./ephemeral.ts";
 import { explain } from "./explain.ts";
 import { type Measure, outcome, reached, type Row, table } from "./harness.ts";
 import { heap } from "./heap.ts";
@@ -34,6 +35,7 @@ const MEASURES: readonly Measure[] = [
   setup,
   code,
   mounts,
+  ephemeral,
 ];
 
 interface Options {

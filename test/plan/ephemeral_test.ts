@@ -138,7 +138,7 @@ Deno.test("ViewPlanner makes the folders on the way to mounts anew in a user nam
     { type: "overlay", target: "/usr/src/mine", lower: ["/usr/src/mine"], upper, work: "/data/store/5/work" },
   ]);
   assertEquals(more[1], { type: "directory", path: upper, like: "/usr/src/mine" });
-  assertEquals(layers.at(-1), { path: "/usr/src/mine", upper });
+  assertEquals(layers.at(-1), { path: "/usr/src/mine", upper, work: "/data/store/5/work" });
   assertEquals(planner.open("/usr/src/mine"), []);
   planner.open("/usr/src");
   assertEquals(places.map((mount) => "target" in mount && mount.target), ["/usr/src", "/usr/src/mine"]);

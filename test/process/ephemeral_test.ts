@@ -264,6 +264,22 @@ isolatedTest("code runs on an ephemeral view, too", async () => {
   });
 });
 
+isolatedTest("many changes in many folders, and folders with many changes, are told and done", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true });
+    sh("mkdir d; for i in $(seq 1 150); do mkdir f$i; echo $i > f$i/x; done; seq -f d/%g 1 700 | xargs touch", folder);
+    const script = "for i in f*; do echo more >> $i/x; done; rm d/7*; seq -f d/new%g 1 700 | xargs touch; rm -r f1";
+    assertEquals(ns.command("sh", { args: ["-ec", script], cwd: folder }).outputSync().code, 0);
+    const changes = await ns.changes();
+    const count = (wanted: Change["kind"]) => changes.filter(({ kind }) => kind === wanted).length;
+    assertEquals([count("changed"), count("removed"), count("added")], [149, 13, 700]);
+    await ns.commit();
+    assertEquals(await ns.changes(), []);
+    assertEquals([...Deno.readDirSync(`${folder}/d`)].length, 700 - 12 + 700);
+    assertEquals(Deno.readTextFileSync(`${folder}/f150/x`), "150\nmore\n");
+  });
+});
+
 isolatedTest("a commit that is refused changes nothing", async () => {
   await withFolder(async (folder) => {
     await using ns = new Namespace({ ephemeral: true });
