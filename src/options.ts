@@ -193,7 +193,8 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * A copy-on-write view of the whole file system: what commands write, remove or rename is seen by the next command of
    * this namespace, and not outside. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
    * too, and {@linkcode Namespace.discard} drops it. What is no ordinary file system is read-only, /dev is small and new,
-   * and /proc has no writable settings of the system. One command runs at a time. Implies {@linkcode privateMount}; it
+   * and /proc has no writable settings of the system. It is about files alone, and no boundary to who is root without a
+   * user namespace. One command runs at a time; what it leaves running still writes to the view. Implies {@linkcode privateMount}; it
    * takes Linux 5.12, and a `root` cannot be given beside it. @default {false}
    */
   ephemeral?: boolean | EphemeralOptions | undefined;

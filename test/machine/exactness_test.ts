@@ -128,6 +128,32 @@ for (const user of USERS) {
   });
 }
 
+/** What is written to an ephemeral view is in a folder that is called otherwise each time. */
+const STORE = /(?<=sys-linux-namespace-)[0-9a-f]{12}/g;
+
+for (const user of USERS) {
+  isolatedTest(`explain() says of an ephemeral view what strace sees, as ${user}`, async () => {
+    const code = `
+      const ns = new Namespace({ ephemeral: { dir: "/dev/shm", readonly: ["/usr"] }, privatePid: true });
+      const explanation = ns.explain("/bin/true");
+      const child = ns.command("/bin/true").spawn();
+      await child.status;
+      await ns.discard();
+      console.log(JSON.stringify({ parent: Deno.pid, pid: child.pid, explanation }));`;
+    const { code: exit, stdout, stderr, threads } = await trace(code, { user, calls: CALLS, permissions: ["-A"] });
+    assertEquals(exit, 0, stderr);
+    const { parent, pid, explanation }: { parent: number; pid: number; explanation: Explanation } = JSON.parse(stdout);
+    const real = realCalls(threads.get(parent)!, threads.get(pid)!, pid).map((traced): TracedCall => {
+      const args = traced.args.map(({ value, text }): TracedArgument => {
+        const told = typeof value === "string" ? value.replaceAll(STORE, "XXXXXXXXXXXX") : value;
+        return { value: told, text: text.replaceAll(STORE, "XXXXXXXXXXXX") };
+      });
+      return { ...traced, args };
+    });
+    compareWithExplanation(real, [explanation.clone, ...explanation.steps], pid, user);
+  });
+}
+
 /** What parent and child did between clone and program. */
 function realCalls(parent: readonly TracedCall[], child: readonly TracedCall[], pid: number): TracedCall[] {
   const cloned = parent.findIndex(({ call, result }) => call === "clone3" && result === pid);

@@ -127,3 +127,75 @@ for (const user of USERS) {
 isolatedTest("setup() names the step that the kernel refuses, and is undone", async () => {
   for (const injection of SETUP) await inject(injection, "setup", "root");
 });
+
+/** What a commit does, as long as it can be taken back: which one of each call is refused. */
+const COMMIT: readonly (readonly [call: string, errno: string, ...which: number[]])[] = [
+  ["mkdirat", "ENOSPC", 1, 2],
+  ["symlinkat", "ENOSPC", 1],
+  ["mknodat", "EPERM", 1],
+  ["sendfile", "ENOSPC", 1, 3],
+  ["fchownat", "EPERM", 1, 4, 8],
+  ["utimensat", "EPERM", 1, 7],
+  ["renameat2", "EIO", 1, 2, 3, 4, 5, 6, 7],
+];
+
+isolatedTest("commit() does all or nothing, whichever step the kernel refuses", async () => {
+  const folder = Deno.makeTempDirSync({ prefix: "namespace-commit-", dir: "/var/tmp" });
+  const tree = () => {
+    const script = "find . -printf '%P %y %m %s %l\\n' | sort; find . -type f | sort | xargs cat";
+    return new TextDecoder().decode(new Deno.Command("sh", { args: ["-c", script], cwd: folder }).outputSync().stdout);
+  };
+  try {
+    const before = "echo 1 > a; echo 2 > b; mkdir -p d/e m; echo 3 > d/e/f; ln -s a l";
+    new Deno.Command("sh", { args: ["-c", before], cwd: folder }).outputSync();
+    const untouched = tree();
+    for (const [call, errno, ...which] of COMMIT) {
+      for (const when of which) {
+        const work =
+          "echo new > a; rm b; rm -r d; chmod 700 m; mkdir -p n/n; echo 5 > n/f; ln -sf b l; mkfifo p; echo 6 > z";
+        const code = `
+          import { execute } from "./src/machine/files.ts";
+          const ns = new Namespace({ ephemeral: { dir: "/dev/shm" } });
+          ns.command("sh", { args: ["-ec", ${JSON.stringify(work)}], cwd: "${folder}" }).outputSync();
+          const changes = (await ns.changes()).length;
+          console.log(Deno.pid);
+          // Calls are counted in each process. So this one has more of them than the command had on its way.
+          const idle = { call: "${call}", args: [-1, "x", -1, 0, 0], what: "count", tolerate: [["EBADF", 0], ["EFAULT", 0], ["EINVAL", 0], ["EPERM", 0]] };
+          execute(Array.from({ length: 1000 }, () => idle) as any);
+          let refused;
+          try {
+            await ns.commit();
+          } catch (error: any) {
+            refused = [error.name, error.syscall, error.code];
+          }
+          await ns.discard();
+          console.log(JSON.stringify({ refused, changes }));`;
+        const made = await countBefore(code.replace("await ns.commit();", ""), call);
+        const { code: exit, stdout, stderr } = await trace(code, {
+          calls: [call],
+          permissions: ["-A"],
+          more: [`--inject=${call}:error=${errno}:when=${made + when}`],
+        });
+        assertEquals(exit, 0, stderr);
+        const { refused, changes } = JSON.parse(stdout.split("\n")[1]!);
+        assertEquals(refused, ["NamespaceError", call, errno], `${call} ${when}`);
+        assertEquals(changes, 10);
+        assertEquals(tree(), untouched, `${call} ${when}`);
+      }
+    }
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
+const counted = new Map<string, number>();
+
+/** How often the thread of a program's JavaScript makes a call. */
+async function countBefore(code: string, call: string): Promise<number> {
+  const known = counted.get(call);
+  if (known !== undefined) return known;
+  const { stdout, threads } = await trace(code, { calls: [call], permissions: ["-A"] });
+  const count = threads.get(Number.parseInt(stdout))!.filter((traced) => traced.call === call).length;
+  counted.set(call, count);
+  return count;
+}
