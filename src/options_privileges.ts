@@ -26,9 +26,14 @@ export type LimitOptions = { [Name in ResourceName]?: LimitValue | [soft: LimitV
 export interface PrivilegeOptions {
   /**
    * No program can give more privileges than there are: set-user-ID bits and file capabilities are ignored, for good. See
-   * PR_SET_NO_NEW_PRIVS(2const). `Namespace.sandbox()` sets it.
+   * PR_SET_NO_NEW_PRIVS(2const).
    *
-   * @default {false}
+   * By default that is so where there is a user namespace of its own, asked for or not, and the command is not user 0 in
+   * it: nobody there is root, and nobody becomes it. Root inside, such as with `privateUser: true`, can still be made
+   * others by set-user-ID programs, and so can a command without a user namespace of its own, whoever it is: `uid` alone
+   * is no wall, as with setpriv(1). `false` is `false` everywhere.
+   *
+   * @default {true for who is not root in a user namespace of its own, false for anybody else}
    */
   noNewPrivs?: boolean | undefined;
   /**
@@ -77,7 +82,8 @@ export interface LimitSettings {
 
 /** The options, checked. */
 export interface PrivilegeSettings {
-  readonly noNewPrivs: boolean;
+  /** undefined where it depends on who the command is. */
+  readonly noNewPrivs: boolean | undefined;
   /** Those that are left in the bounding set, and whether the command is to have all of these. */
   readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
   readonly disableUserNamespaces: boolean;
@@ -115,7 +121,7 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
   const number = (name: "nice" | "oomScoreAdj", least: number, most: number, what: string) =>
     options[name] === undefined ? undefined : integer(options[name], name, least, most, what);
   return {
-    noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs") ?? false,
+    noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs"),
     capabilities: capabilitySettings(options.capabilities),
     disableUserNamespaces: optionalBoolean(options.disableUserNamespaces, "disableUserNamespaces") ?? false,
     groups: ids(options.groups),

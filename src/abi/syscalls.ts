@@ -33,6 +33,7 @@ const NUMBERS = {
   fsmount: [432, 432],
   fsopen: [430, 430],
   futex: [202, 98],
+  geteuid: [107, 175],
   gettid: [186, 178],
   ioctl: [16, 29],
   landlock_add_rule: [445, 445],

@@ -42,6 +42,7 @@ const FLAGS = [
   "clear-env",
   "disable-user-namespaces",
   "no-new-privs",
+  "new-privs",
   "new-session",
   "private-keyring",
   "debug",
@@ -283,6 +284,9 @@ function refuseUnknown(word: string): never {
 function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions {
   const { "private-tmp": tmp, "private-time": time, "term-grace-ms": grace } = flags;
   const given = (name: typeof FLAGS[number]): true | undefined => flags[name] || undefined;
+  if (flags["new-privs"] && flags["no-new-privs"]) {
+    throw new UsageError("--new-privs and --no-new-privs contradict each other");
+  }
   const options: NamespaceOptions = {
     privateMount: given("private-mount"),
     privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
@@ -305,7 +309,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     seccomp: flags.seccomp === undefined ? undefined : seccompValue(flags.seccomp),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     disableUserNamespaces: given("disable-user-namespaces"),
-    noNewPrivs: given("no-new-privs"),
+    noNewPrivs: flags["new-privs"] ? false : given("no-new-privs"),
     capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
     groups: flags.groups === undefined
       ? undefined

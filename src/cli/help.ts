@@ -77,7 +77,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --hide DST              Nothing to be seen there
 
 # Privileges and limits
-      --no-new-privs          Set-user-ID bits and file capabilities give nothing
+      --no-new-privs          Set-user-ID bits and file capabilities give nothing. Default in a user namespace, but for
+                              root
+      --new-privs             Set-user-ID bits and file capabilities give what they do outside
       --capabilities WHICH    none, keep=CAP_NAME,… (these and no others) or drop=CAP_NAME,…
       --disable-user-namespaces
                               No user namespace can be made inside; needs --private-user

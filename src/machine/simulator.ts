@@ -45,6 +45,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   fsmount: ["number", "number", "number"],
   fsopen: ["text", "number"],
   futex: ["word", "number", "number", { size: 16 }],
+  geteuid: [],
   ioctl: ["number", "number", { size: 40 }],
   keyctl: ["number", "number"],
   landlock_add_rule: ["number", "number", { size: 16 }, "number"],

@@ -7,7 +7,9 @@
 import { CAPABILITIES, type CapabilityName } from "../abi/capabilities.ts";
 import { RESOURCES } from "../abi/resources.ts";
 import type { LimitSettings, PrivilegeSettings } from "../options_privileges.ts";
+import { ANYBODY, type Caller } from "./caller.ts";
 import { AT_FDCWD, O_CLOEXEC_WRONLY } from "./files.ts";
+import { FUTEX_WAIT, NO_TIME } from "./lifetime.ts";
 import type { Bytes, Named, Step } from "./step.ts";
 
 const utf8 = new TextEncoder();
@@ -102,12 +104,37 @@ export function giveUpNewPrivileges(option: string): Step {
 }
 
 /** What is left to be given up when the command's user is who it is. */
-export function afterIds({ capabilities, noNewPrivs }: PrivilegeSettings): readonly Step[] {
-  const steps: Step[] = [];
-  if (capabilities?.isKept) steps.push(...keep(capabilities.left));
-  else if (capabilities !== undefined) steps.push(...inheritNone());
-  if (noNewPrivs) steps.push(giveUpNewPrivileges("noNewPrivs"));
-  return steps;
+export function afterIds({ capabilities }: PrivilegeSettings): readonly Step[] {
+  if (capabilities === undefined) return [];
+  return capabilities.isKept ? keep(capabilities.left) : inheritNone();
+}
+
+/**
+ * Gives up gaining privileges, where that was asked for, or not forbidden to who is not root in a user namespace of its own.
+ *
+ * @param uid Who the command is in its user namespace; undefined where it has none of its own.
+ */
+export function noNewPrivileges(asked: boolean | undefined, uid: Caller["uid"] | undefined): readonly Step[] {
+  const option = "noNewPrivs";
+  const give = giveUpNewPrivileges(option);
+  if (asked !== undefined) return asked ? [give] : [];
+  if (uid === undefined || uid === 0) return [];
+  const step: Step = { ...give, what: `${give.what}, as who is not root in a user namespace` };
+  if (uid !== ANYBODY) return [step];
+  const known: Bytes = { bytes: new Uint8Array(4), name: "<uid>" };
+  const what = "see whether the command is root";
+  return [
+    { call: "geteuid", args: [], what, option, stores: { in: known, at: 0 } },
+    // The word is compared, and nobody waits: root leaves out the next step.
+    {
+      call: "futex",
+      args: [known, FUTEX_WAIT, 0, NO_TIME],
+      what,
+      option,
+      tolerate: [["EAGAIN", 0], ["ETIMEDOUT", 1]],
+    },
+    step,
+  ];
 }
 
 /** Ambient capabilities are what a program has that knows nothing of them. */

@@ -12,6 +12,8 @@ import { type Bytes, type Slot, SLOT_SIZE, type Step } from "./step.ts";
 const utf8 = new TextEncoder();
 
 type Id = Caller["uid"];
+/** Who is not mapped: kernel.overflowuid, where nobody has changed it. */
+const OVERFLOW = 65534;
 /** A line of a map; its ids may be those of whoever runs the plan. */
 type Line = Readonly<Record<"inside" | "outside", Id>> & Pick<IdRange, "count">;
 
@@ -24,6 +26,14 @@ function userMaps(user: UserSettings, caller: Caller): Readonly<Record<"uidMap" 
     count: 1,
   }];
   return { uidMap: own(user.ids.uid, caller.uid), gidMap: own(user.ids.gid, caller.gid) };
+}
+
+/** Who the caller is inside; `ANYBODY` where that is known only when the plan runs. */
+export function uidInside(user: UserSettings, { uid }: Caller): Id {
+  if ("ids" in user) return user.ids.uid === "self" ? uid : user.ids.uid;
+  if (uid === ANYBODY) return ANYBODY;
+  const line = user.uidMap.find(({ outside, count }) => uid >= outside && uid < outside + count);
+  return line === undefined ? OVERFLOW : line.inside + uid - line.outside;
 }
 
 /**

@@ -27,6 +27,7 @@ Deno.test("explain() lists every step in order, the clone first", () => {
     "futex(&parent, FUTEX_WAIT, FUTEX_OWNER_DIED, {tv_sec=0, tv_nsec=0})",
     "futex(&go, FUTEX_WAIT, 0, NULL)",
     `sethostname("box", 3)`,
+    "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)",
     "close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)",
     "close_range(3, ~0U, 0)",
     "rt_sigprocmask(SIG_SETMASK, [], NULL, 8)",
