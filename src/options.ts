@@ -356,7 +356,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
   if (time !== undefined) namespaces.set("time", "privateTime");
 
   const privileges = privilegeSettings(options);
-  if (privileges?.disableUserNamespaces) refuseUndoing(options, user, privileges);
+  if (privileges?.disableUserNamespaces) refuseUndoing(user, privileges);
 
   return {
     namespaces,
@@ -379,7 +379,6 @@ export function validate(options: NamespaceOptions = {}): Settings {
 
 /** Outside of a user namespace of its own it would be said of the whole system, and who could undo it does not need it. */
 function refuseUndoing(
-  options: NamespaceOptions,
   user: UserSettings | undefined,
   { capabilities }: PrivilegeSettings,
 ): void {
@@ -387,7 +386,8 @@ function refuseUndoing(
     throw new TypeError(`Option "disableUserNamespaces" means something only together with "privateUser"`);
   }
   const isRoot = !("ids" in user) || user.ids.uid === 0 || user.ids.uid === "self"; // Root's own id is root's.
-  if ((isRoot || options.capabilities !== undefined) && capabilities?.left.has("CAP_SYS_RESOURCE") !== false) {
+  const had = isRoot || capabilities?.isKept ? capabilities?.left : capabilities?.added ?? new Set();
+  if (had?.has("CAP_SYS_RESOURCE") !== false) {
     throw new TypeError(
       `Option "disableUserNamespaces" could be undone by who has CAP_SYS_RESOURCE inside: give "capabilities" without it, ` +
         `such as { drop: ["CAP_SYS_RESOURCE"] }, or a "privateUser" that is not root`,

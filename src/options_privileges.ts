@@ -14,6 +14,13 @@ export interface CapabilityOptions {
   keep?: CapabilityName[] | undefined;
   /** All but these, which no program can have any more. */
   drop?: CapabilityName[] | undefined;
+  /**
+   * These beside those it has without: for a command that is not root inside, which has none otherwise. In all five sets,
+   * so that any program has them, and by the user namespace that it is in: with one of its own, they are about what
+   * belongs to that. The caller must have them, as it does in a user namespace of its own. Not together with
+   * {@linkcode keep}.
+   */
+  add?: CapabilityName[] | undefined;
 }
 
 /** A limit: bytes, a number, a string such as `"16m"`, or `"unlimited"`. */
@@ -39,6 +46,20 @@ export interface PrivilegeOptions {
   /**
    * Which capabilities the command has. Without it the command has what its user has: all of them as root, in a user
    * namespace those that are about it, and none as anybody else. `"none"`: none, root or not.
+   *
+   * @example A server on port 80 that is not root
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   *
+   * const ns = new Namespace({
+   *   privateNet: true,
+   *   privateUser: { uid: 1000, gid: 1000 },
+   *   capabilities: { add: ["CAP_NET_BIND_SERVICE"] },
+   * });
+   * const { success } = await ns.command("perl", {
+   *   args: ["-MIO::Socket", "-e", "IO::Socket::INET->new(Listen => 1, LocalPort => 80) or die"],
+   * }).output();
+   * ```
    */
   capabilities?: "none" | CapabilityOptions | undefined;
   /**
@@ -80,12 +101,21 @@ export interface LimitSettings {
   readonly hard: number;
 }
 
+/** Which capabilities a command has. */
+export interface CapabilitySettings {
+  /** Those that are left in the bounding set. */
+  readonly left: ReadonlySet<CapabilityName>;
+  /** Whether the command is to have all of these. */
+  readonly isKept: boolean;
+  /** Those that it is to have beside its own. */
+  readonly added: ReadonlySet<CapabilityName>;
+}
+
 /** The options, checked. */
 export interface PrivilegeSettings {
   /** undefined where it depends on who the command is. */
   readonly noNewPrivs: boolean | undefined;
-  /** Those that are left in the bounding set, and whether the command is to have all of these. */
-  readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
+  readonly capabilities: CapabilitySettings | undefined;
   readonly disableUserNamespaces: boolean;
   readonly groups: readonly number[] | undefined;
   readonly rlimits: readonly LimitSettings[];
@@ -137,19 +167,35 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
 
 function capabilitySettings(value: unknown): PrivilegeSettings["capabilities"] {
   if (value === undefined) return undefined;
-  if (value === "none") return { left: new Set(), isKept: true };
-  const given = object(value, "capabilities", `"none", { keep: [...] } or { drop: [...] }`);
-  checkNames(given, ["keep", "drop"], "capabilities.");
-  if ((given.keep === undefined) === (given.drop === undefined)) {
-    throw new TypeError(`Option "capabilities" must have one of "keep" and "drop"`);
+  if (value === "none") return { left: new Set(), isKept: true, added: new Set() };
+  const given: Partial<Record<"keep" | "drop" | "add", unknown>> = object(
+    value,
+    "capabilities",
+    `"none", { keep: [...] }, { drop: [...] } or { add: [...] }`,
+  );
+  checkNames(given, ["keep", "drop", "add"], "capabilities.");
+  const [keep, drop, add] = (["keep", "drop", "add"] as const).map((name) =>
+    names(given[name], `capabilities.${name}`)
+  );
+  if (keep === undefined && drop === undefined && add === undefined) {
+    throw new TypeError(`Option "capabilities" must have one of "keep", "drop" and "add"`);
   }
-  const names = (list: unknown, name: string): ReadonlySet<CapabilityName> => {
-    if (!Array.isArray(list)) throw wrongType(name, `an array such as ["CAP_NET_BIND_SERVICE"]`, list);
-    return new Set(list.map((one, index) => oneOf(one, `${name}[${index}]`, CAPABILITIES)));
+  if (keep !== undefined && (drop ?? add) !== undefined) {
+    throw new TypeError(`Option "capabilities" must have nothing beside "keep", which says all of them`);
+  }
+  const both = [...add ?? []].find((name) => drop?.has(name));
+  if (both !== undefined) throw new TypeError(`Option "capabilities" must not have "${both}" in both "drop" and "add"`);
+  return {
+    left: keep ?? new Set(CAPABILITIES.filter((name) => drop?.has(name) !== true)),
+    isKept: keep !== undefined,
+    added: add ?? new Set(),
   };
-  if (given.keep !== undefined) return { left: names(given.keep, "capabilities.keep"), isKept: true };
-  const dropped = names(given.drop, "capabilities.drop");
-  return { left: new Set(CAPABILITIES.filter((name) => !dropped.has(name))), isKept: false };
+}
+
+function names(list: unknown, name: string): ReadonlySet<CapabilityName> | undefined {
+  if (list === undefined) return undefined;
+  if (!Array.isArray(list)) throw wrongType(name, `an array such as ["CAP_NET_BIND_SERVICE"]`, list);
+  return new Set(list.map((one, index) => oneOf(one, `${name}[${index}]`, CAPABILITIES)));
 }
 
 function limitSettings(value: unknown): readonly LimitSettings[] {

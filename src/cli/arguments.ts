@@ -54,6 +54,9 @@ const FLAGS = [
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
   "capabilities",
+  "cap-keep",
+  "cap-drop",
+  "cap-add",
   "groups",
   "umask",
   "nice",
@@ -310,7 +313,11 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     disableUserNamespaces: given("disable-user-namespaces"),
     noNewPrivs: flags["new-privs"] ? false : given("no-new-privs"),
-    capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
+    capabilities: capabilitiesValue(flags.capabilities, {
+      keep: flags["cap-keep"],
+      drop: flags["cap-drop"],
+      add: flags["cap-add"],
+    }),
     groups: flags.groups === undefined
       ? undefined
       : flags.groups.split(",").filter((group) => group !== "").map((group) => number(group, "--groups")),

@@ -80,7 +80,10 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --no-new-privs          Set-user-ID bits and file capabilities give nothing. Default in a user namespace, but for
                               root
       --new-privs             Set-user-ID bits and file capabilities give what they do outside
-      --capabilities WHICH    none, keep=CAP_NAME,… (these and no others) or drop=CAP_NAME,…
+      --capabilities WHICH    none: no capability, root or not
+      --cap-keep CAP_NAME,…   These capabilities and no others
+      --cap-drop CAP_NAME,…   All but these
+      --cap-add CAP_NAME,…    These as well, for who is not root inside
       --disable-user-namespaces
                               No user namespace can be made inside; needs --private-user
       --groups ID,…           Supplementary groups; empty for none

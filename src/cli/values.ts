@@ -84,14 +84,18 @@ export function landlockValue(entries: readonly string[]): NonNullable<Namespace
   return { ...Object.fromEntries(lists), ...(ifMissing === undefined ? {} : { ifMissing: ifMissing as "skip" }) };
 }
 
-/** `none`, `keep=CAP_A,CAP_B` or `drop=CAP_A,CAP_B`. The library knows which there are. */
-export function capabilitiesValue(text: string): NamespaceOptions["capabilities"] {
-  if (text === "none") return text;
-  const [, which, names] = /^(keep|drop)=(.+)$/.exec(text) ?? [];
-  if (names === undefined) {
-    throw new UsageError(`--capabilities must be none, keep=CAP,… or drop=CAP,…: got ${JSON.stringify(text)}`);
-  }
-  return { [which!]: names.split(",") as CapabilityName[] };
+/** `none`, or names with commas between of which to keep, drop or add. The library knows which there are. */
+export function capabilitiesValue(
+  none: string | undefined,
+  lists: Readonly<Record<"keep" | "drop" | "add", string | undefined>>,
+): NamespaceOptions["capabilities"] {
+  const given = Object.entries(lists).flatMap(([which, text]) =>
+    text === undefined ? [] : [[which, text.split(",") as CapabilityName[]] as const]
+  );
+  if (none === undefined) return given.length === 0 ? undefined : Object.fromEntries(given);
+  if (none !== "none") throw new UsageError(`--capabilities must be none: got ${JSON.stringify(none)}`);
+  if (given.length > 0) throw new UsageError(`--capabilities none and --cap-${given[0]![0]} contradict each other`);
+  return none;
 }
 
 /** `NAME=LIMIT` or `NAME=SOFT:HARD`, any number of times. */

@@ -55,6 +55,10 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
     case "prctl":
     case "capset":
       if (step.option !== "capabilities" || code !== "EPERM") return undefined;
+      if (step.what.startsWith("give CAP_")) {
+        return `Only a capability that this process has, and that is in its bounding set, can be given: see CapPrm and CapBnd \
+of /proc/self/status. Run it as root, or with privateUser, which has all in what belongs to its own namespaces.`;
+      }
       return `To give up capabilities for good takes CAP_SETPCAP, to keep one takes it: run as root, or with privateUser.`;
     case "prlimit64":
       if (code !== "EPERM") return undefined;

@@ -98,6 +98,7 @@ const CLOSE_RANGE_CLOEXEC = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
+const FUTEX_WAKE_OP = 5;
 const PR_SET_NO_NEW_PRIVS = 38;
 
 /** One process, or one thread of it where threads differ. */
@@ -288,6 +289,7 @@ export function answer(
     case "seccomp":
       return process.noNewPrivs ? 0 : no("EACCES");
     case "futex":
+      if (b === FUTEX_WAKE_OP) return 0; // Nobody waits.
       if (word !== c) return no("EAGAIN");
       return d === null ? 0 : no("ETIMEDOUT"); // Woken by the parent, or nobody is left to do that.
     case "execve":

@@ -26,6 +26,7 @@ export function describeArgument(argument: Argument): string {
   if (typeof argument === "number") return String(argument);
   if (typeof argument === "string") return quoted(argument);
   if ("name" in argument) return argument.name;
+  if ("in" in argument) return `&${argument.in.name}[${argument.at}]`;
   if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
   if ("childFolder" in argument) return `"/proc/<child>"`;
   if ("callerFolder" in argument) return "<current folder>";

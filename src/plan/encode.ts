@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Bytes, CallerFolder, ChildFolder, FilterProgram, Plan, Step, Strings, Word } from "./step.ts";
+import type { Bytes, CallerFolder, ChildFolder, FilterProgram, PartOf, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
@@ -144,7 +144,7 @@ function encodeStep(
     }
     kinds |= STORES | KIND_DATA << ((ARGUMENTS_MAX - 1) * 2);
     const place = at + ARGUMENTS_AT + (ARGUMENTS_MAX - 1) * 8;
-    view.setUint32(place, data.place(step.stores.in) + step.stores.at, true);
+    view.setUint32(place, data.place(step.stores), true);
   }
   view.setUint32(at, syscallNumber(step.call, architecture), true);
   view.setUint16(at + 4, kinds, true);
@@ -205,11 +205,12 @@ class DataArea {
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Bytes | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
+  place(argument: Bytes | PartOf | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
     }
+    if ("in" in argument) return this.place(argument.in) + argument.at;
     if ("childFolder" in argument) {
       if (this.pidTextAt === undefined) {
         const at = this.#reserve(CHILD_FOLDER.length + PID_TEXT_SIZE);

@@ -45,6 +45,12 @@ export interface FilterProgram {
   filter(architecture: Architecture): Uint8Array;
 }
 
+/** A place in bytes that calls read or write. */
+export interface PartOf {
+  readonly in: Bytes;
+  readonly at: number;
+}
+
 /** What an earlier step of the same section returned. */
 export interface ResultOf {
   readonly resultOf: Step;
@@ -67,6 +73,7 @@ export type Argument =
   | null
   | Named
   | Bytes
+  | PartOf
   | Strings
   | ResultOf
   | ChildFolder
@@ -89,7 +96,7 @@ export interface Step {
   /** How many of the following steps to leave out when it succeeds. */
   readonly skip?: number;
   /** Where what it returns is put when it succeeds, as an int: a later call reads it there. It has five arguments at most. */
-  readonly stores?: { readonly in: Bytes; readonly at: number };
+  readonly stores?: PartOf;
   /** Whether it returns a file descriptor that is not needed after the section, which then closes it. */
   readonly opens?: boolean;
 }

@@ -138,7 +138,8 @@ function walk(section: readonly Step[], refusals: readonly (readonly [number, st
   const made: number[] = [];
   for (let index = 0; index < section.length;) {
     const step = section[index]!;
-    const errno = errnos.get(made.length) ?? (step.call === "futex" ? "EAGAIN" : undefined);
+    const errno = errnos.get(made.length) ??
+      (step.call === "futex" && step.tolerate !== undefined ? "EAGAIN" : undefined);
     made.push(index);
     if (errno === undefined && step.call.startsWith("execve")) break;
     index += 1 + (errno === undefined ? step.skip ?? 0 : step.tolerate!.find(([name]) => name === errno)![1]);
