@@ -83,19 +83,30 @@ export interface IdMapping {
 }
 
 /**
- * The maps of a user namespace, written as they are.
- * Anything but the caller's own ids needs CAP_SETUID and CAP_SETGID.
+ * The maps of a user namespace. With CAP_SETUID and CAP_SETGID they are written as they are. Without, the caller's own ids
+ * can be, each alone; anything else newuidmap(1) and newgidmap(1) write, of the package uidmap, as far as /etc/subuid and
+ * /etc/subgid give those ids to the caller. Those two programs are executed with nothing of this process.
  */
 export interface UserMaps {
-  /** Which user ids there are inside. */
-  uidMap: IdMapping[];
-  /** Which group ids there are inside. */
-  gidMap: IdMapping[];
+  /**
+   * Which user ids there are inside. `"auto"`: the caller's at {@linkcode uid}, and its ranges of /etc/subuid at all others
+   * from 0 on, in the order of that file, as far as they go. With a range of 65536 ids, that is 0 to 65536. The ranges are
+   * those with the caller's user id, or a name that /etc/passwd has for it: who is known by other means, such as LDAP,
+   * needs a line with the id. Refused where there is none, and for what {@linkcode Namespace.build} makes: whoever runs
+   * that is not known yet.
+   */
+  uidMap: IdMapping[] | "auto";
+  /** The same for group ids, {@linkcode gid} and /etc/subgid, whose lines are those of the caller's user. */
+  gidMap: IdMapping[] | "auto";
+  /** The caller's user id inside, with a {@linkcode uidMap} that is `"auto"`. @default {0} */
+  uid?: number | undefined;
+  /** The caller's group id inside, with a {@linkcode gidMap} that is `"auto"`. @default {0} */
+  gid?: number | undefined;
   /**
    * Whether setgroups(2) can be called inside, to give up supplementary groups or take others on: see
    * user_namespaces(7). `"allow"` needs CAP_SETGID outside. With `"deny"`, who changes its ids inside keeps its groups.
    *
-   * @default {"allow" with CAP_SETGID, "deny" without}
+   * @default {"allow" with CAP_SETGID, and where newgidmap(1) writes the map, otherwise "deny"}
    */
   setgroups?: "allow" | "deny" | undefined;
 }
@@ -218,12 +229,18 @@ export interface IdRange {
   readonly count: number;
 }
 
+/** A map of the caller's own id, and its subordinate ids around it. */
+export interface AutoMap {
+  /** What the caller's own is. */
+  readonly inside: number;
+}
+
 /** A user namespace as asked for: who the caller is inside, or the maps. */
 export type UserSettings =
   & { readonly setgroups?: "allow" | "deny" | undefined }
   & (
     | { readonly ids: { readonly uid: number | "self"; readonly gid: number | "self" } }
-    | { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] }
+    | { readonly uidMap: readonly IdRange[] | AutoMap; readonly gidMap: readonly IdRange[] | AutoMap }
   );
 
 /** A tmpfs's mount options, in the kernel's words and order. */
@@ -430,17 +447,17 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
     ? {}
     : { setgroups: oneOf(given.setgroups, "privateUser.setgroups", ["allow", "deny"]) };
   if ("uidMap" in given || "gidMap" in given) {
-    const name = "uid" in given ? "uid" : "gid";
-    if (name in given) {
-      throw new TypeError(
-        `Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`,
-      );
-    }
-    const maps = {
-      uidMap: idMap(given.uidMap, "privateUser.uidMap"),
-      gidMap: idMap(given.gidMap, "privateUser.gidMap"),
+    const map = (kind: "uid" | "gid"): readonly IdRange[] | AutoMap => {
+      const [name, own] = [`privateUser.${kind}Map`, given[kind]];
+      if (given[`${kind}Map`] === "auto") return { inside: own === undefined ? 0 : id(own, `privateUser.${kind}`) };
+      if (kind in given) {
+        throw new TypeError(
+          `Options "privateUser.${kind}" and "${name}" contradict each other: give either ids or maps, or "auto"`,
+        );
+      }
+      return idMap(given[`${kind}Map`], name);
     };
-    return { ...maps, ...policy };
+    return { uidMap: map("uid"), gidMap: map("gid"), ...policy };
   }
   const uid = given.uid === undefined ? "self" : id(given.uid, "privateUser.uid");
   const gid = given.gid === undefined ? "self" : id(given.gid, "privateUser.gid");
@@ -448,7 +465,7 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
 }
 
 function idMap(value: unknown, name: string): readonly IdRange[] {
-  if (!Array.isArray(value)) throw wrongType(name, "an array such as [{ inside: 0, outside: 1000 }]", value);
+  if (!Array.isArray(value)) throw wrongType(name, `"auto" or an array such as [{ inside: 0, outside: 1000 }]`, value);
   if (value.length < 1 || value.length > ID_MAPPINGS_MAX) {
     throw new RangeError(`Option "${name}" must have 1 to ${ID_MAPPINGS_MAX} entries: got ${value.length}`);
   }

@@ -157,11 +157,13 @@ export function userValue(
   if (uidMap.length > 0 || gidMap.length > 0) {
     if (uidMap.length === 0) throw new UsageError("--gid-map needs --uid-map beside it");
     if (gidMap.length === 0) throw new UsageError("--uid-map needs --gid-map beside it");
-    if (text) throw new UsageError(`--uid-map and --private-user=${text} contradict each other`);
-    return {
-      uidMap: uidMap.map((entry) => mapping(entry, "--uid-map")),
-      gidMap: gidMap.map((entry) => mapping(entry, "--gid-map")),
-    };
+    const maps = { uidMap: mappings(uidMap, "--uid-map"), gidMap: mappings(gidMap, "--gid-map") };
+    if (!text) return maps;
+    const ids = userValue(text, [], []);
+    if (typeof ids !== "object" || maps.uidMap !== "auto" && maps.gidMap !== "auto") {
+      throw new UsageError(`--uid-map and --private-user=${text} contradict each other`);
+    }
+    return { ...maps, ...Object.fromEntries(Object.entries(ids).filter(([, id]) => id !== undefined)) };
   }
   if (text === undefined) return undefined;
   if (text === "" || text === "root") return true;
@@ -187,11 +189,15 @@ function optionalNumber(text: string | undefined, option: string): number | unde
   return text === undefined ? undefined : number(text, option);
 }
 
+function mappings(entries: readonly string[], option: string): IdMapping[] | "auto" {
+  return entries.length === 1 && entries[0] === "auto" ? "auto" : entries.map((entry) => mapping(entry, option));
+}
+
 /** `INSIDE:OUTSIDE[:COUNT]`, in the order of user_namespaces(7). */
 function mapping(text: string, option: string): IdMapping {
   const [, inside, outside, count] = /^(\d+):(\d+)(?::(\d+))?$/.exec(text) ?? [];
   if (inside === undefined) {
-    throw new UsageError(`${option} must be INSIDE:OUTSIDE[:COUNT]: got ${JSON.stringify(text)}`);
+    throw new UsageError(`${option} must be auto or INSIDE:OUTSIDE[:COUNT]: got ${JSON.stringify(text)}`);
   }
   return { inside: Number(inside), outside: Number(outside), count: count === undefined ? undefined : Number(count) };
 }

@@ -22,8 +22,8 @@ import type { SyscallName } from "../abi/syscalls.ts";
 /** An argument as the kernel reads it: `null` for a null pointer, bytes where it is a struct. */
 export type Decoded = number | string | null | readonly string[] | Uint8Array;
 
-/** Who makes a call: the process that runs plans, its child, or another thread of it that is moved. */
-export type Actor = "parent" | "child" | "thread";
+/** Who makes a call: the process that runs plans, a helper of it, its child, or another thread of it that is moved. */
+export type Actor = "parent" | "helper" | "child" | "thread";
 
 /** A call as it came to the kernel. */
 export interface Attempt {
@@ -43,7 +43,7 @@ export interface SimulatedCall extends Attempt {
  * `"ENOSYS"` to what it does not know.
  *
  * @param attempt The call.
- * @param nth How many calls the same actor has made before, since the simulator was made.
+ * @param nth How many calls the same actor has made before, since the simulator was made; a helper's are its parent's.
  */
 export type Fault = (attempt: Attempt, nth: number) => string | undefined;
 

@@ -39,7 +39,7 @@ function describeStrings({ strings }: Strings): string {
   if (strings instanceof Uint8Array) {
     return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
   }
-  const shown = strings.slice(0, 8).map(quoted);
+  const shown = strings.slice(0, 8).map((string) => typeof string === "string" ? quoted(string) : "<child>");
   return `[${shown.join(", ")}${strings.length > shown.length ? ", …" : ""}]`;
 }
 

@@ -22,6 +22,7 @@ const KIND_DATA = 1;
 const KIND_RESULT = 2;
 const OPENS = 0x8000;
 const STORES = 0x4000;
+const HELPER = 0x2000;
 /** `again` of shim/plan.zig. */
 const AGAIN = 0xffff;
 /** "/proc/" and, right behind it, `pid_text_size` of shim/plan.zig. */
@@ -114,7 +115,7 @@ function encodeStep(
   if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > rulesMax)) {
     throw new RangeError(`Cannot encode step "${step.what}": too many arguments or rules`);
   }
-  let kinds = step.opens === true ? OPENS : 0;
+  let kinds = (step.opens === true ? OPENS : 0) | (step.helper === true ? HELPER : 0);
   for (let position = 0; position < args.length; position++) {
     const argument = args[position]!;
     const place = at + ARGUMENTS_AT + position * 8;
@@ -211,19 +212,22 @@ class DataArea {
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
     }
     if ("in" in argument) return this.place(argument.in) + argument.at;
-    if ("childFolder" in argument) {
-      if (this.pidTextAt === undefined) {
-        const at = this.#reserve(CHILD_FOLDER.length + PID_TEXT_SIZE);
-        utf8.encodeInto(CHILD_FOLDER, this.#bytes.subarray(at));
-        this.pidTextAt = at + CHILD_FOLDER.length;
-      }
-      return this.pidTextAt - CHILD_FOLDER.length;
-    }
+    if ("childFolder" in argument) return this.#pidText() - CHILD_FOLDER.length;
     const known = this.#places.get(argument);
     if (known !== undefined) return known;
     const at = this.#placeNew(argument);
     this.#places.set(argument, at);
     return at;
+  }
+
+  /** Where the child's pid is written; what is before it makes it the path of its folder. */
+  #pidText(): number {
+    if (this.pidTextAt === undefined) {
+      const at = this.#reserve(CHILD_FOLDER.length + PID_TEXT_SIZE);
+      utf8.encodeInto(CHILD_FOLDER, this.#bytes.subarray(at));
+      this.pidTextAt = at + CHILD_FOLDER.length;
+    }
+    return this.pidTextAt;
   }
 
   #placeNew(argument: Bytes | Strings | CallerFolder | FilterProgram): number {
@@ -270,14 +274,17 @@ class DataArea {
     return at;
   }
 
-  #pointers(strings: readonly string[] | Uint8Array): number {
+  #pointers(strings: Strings["strings"]): number {
     const targets: number[] = [];
     if (strings instanceof Uint8Array) {
       const base = this.#copy(strings);
       const starts = startsOf(strings);
       for (let index = 0; index < starts.length; index++) targets.push(base + starts[index]!);
     } else {
-      for (let index = 0; index < strings.length; index++) targets.push(this.string(strings[index]!));
+      for (let index = 0; index < strings.length; index++) {
+        const string = strings[index]!;
+        targets.push(typeof string === "string" ? this.string(string) : this.#pidText());
+      }
     }
     const at = this.#reserve((targets.length + 1) * 8);
     const view = new DataView(this.#bytes.buffer);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { checkNames, id } from "../checks.ts";
 import type { Settings } from "../options.ts";
@@ -31,7 +32,7 @@ export function explain(settings: Settings, command: string | URL | undefined, o
   const { caller, environment } = as === undefined
     ? library().context()
     : { caller: callerOf(checked(as)), environment: new Uint8Array() };
-  return explainFor(settings, command, commandOptions, caller, environment);
+  return explainFor(withSubordinateIds(settings, caller), command, commandOptions, caller, environment);
 }
 
 /** Explains what is done for a caller with an environment. */
