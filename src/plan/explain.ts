@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Caller, Capability, KnownCaller } from "./caller.ts";
+import { ANYBODY, type Caller, type Capability, type KnownCaller } from "./caller.ts";
 import { describeArgument, describeCall } from "./describe.ts";
 import { cloneStep, type Plan, type Step } from "./step.ts";
 
@@ -83,7 +83,8 @@ export class Explanation {
     const [bold, dim, green, off] = color ? ["\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"] : ["", "", "", ""];
     const { uid, gid, capabilities } = this.caller;
     const having = capabilities.length === 0 ? "without capabilities" : `with ${capabilities.join(", ")}`;
-    const lines = [`For user ${uid}, group ${gid}, ${having}:`];
+    const who = uid === ANYBODY ? "whoever runs it" : `user ${uid}, group ${gid}`;
+    const lines = [`For ${who}, ${having}:`];
     let actor: string | undefined;
     let option: string | undefined | null = null;
     for (const step of [this.clone, ...this.steps]) {

@@ -220,9 +220,11 @@ function mapText(map: readonly Line[], kind: Slot["kind"]): Bytes {
 }
 
 function mapWords(map: readonly Line[]): string {
-  return map.map(({ inside, outside, count }) =>
-    `${idWords(inside)} to ${idWords(outside)}${count === 1 ? "" : `, ${count} of them`}`
-  ).join("; ");
+  return map.map(({ inside, outside, count }) => {
+    if (inside === ANYBODY) return "the own one as it is";
+    const to = outside === ANYBODY ? "the own one" : outside;
+    return `${inside} to ${to}${count === 1 ? "" : `, ${count} of them`}`;
+  }).join("; ");
 }
 
 function idWords(id: Id): string {
