@@ -53,11 +53,10 @@ function refusedBy(program: string, kind: "u" | "g", ids: readonly number[], fac
     const [outside, count] = [ids[at + 1]!, ids[at + 2]!];
     const isOwn = outside === id && count === 1;
     if (isOwn || isCovered(ranges, outside, count)) continue;
+    // Not those ids: whoever may map user 0 is root.
     return `${program} maps the caller's own id, alone, and those of its ranges in ${file}, which has not ${outside}${
       count === 1 ? "" : ` and the ${count - 1} after it`
-    }. Map ids that are there, or have them added by root: usermod --add-sub${kind}ids ${outside}-${
-      outside + count - 1
-    } USER.`;
+    }. Map ids that are there, or let root add a range that is nobody else's: usermod --add-sub${kind}ids 100000-165535 USER.`;
   }
   return `${program} has refused it: it maps the caller's own id, alone (newgidmap: that of its group in /etc/passwd), and \
 those of its ranges in ${file}, where it is root by its set-user-ID bit or has CAP_SET${kind.toUpperCase()}ID. ${instead}.`;

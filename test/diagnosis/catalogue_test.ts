@@ -503,7 +503,7 @@ situation(
   { options: RANGES },
   "EPERM",
   /newuidmap maps .* its ranges in \/etc\/subuid, which has not 100000 and the 9 after it/,
-  /usermod --add-subuids 100000-100009/,
+  /usermod --add-subuids 100000-165535 USER/,
   ["nobody"],
 );
 situation(
@@ -515,7 +515,7 @@ situation(
   },
   "EPERM",
   /newgidmap maps .* its ranges in \/etc\/subgid, which has not 100000 and the 9 after it/,
-  /usermod --add-subgids 100000-100009/,
+  /usermod --add-subgids 100000-165535 USER/,
   ["nobody"],
 );
 situation(

@@ -9,6 +9,12 @@ import { nsrun } from "../support/cli.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { packageFolder, programArgv, type ProgramOptions, type ProgramOutput, runArgv } from "../support/program.ts";
 
+try {
+  Deno.statSync("/usr/bin/newuidmap");
+} catch (cause) {
+  throw new Error("These tests take newuidmap(1) and newgidmap(1): apt-get install uidmap", { cause });
+}
+
 const SUBIDS = "nobody:100000:65536\n65534:300000:10\nroot:500000:1000\nsomebody:900000:5\n";
 const AUTO = { privateUser: { uidMap: "auto", gidMap: "auto" } } as const satisfies NamespaceOptions;
 
@@ -176,7 +182,10 @@ isolatedTest("what is in newuidmap's way is told, with its remedy", async () => 
   assertMatch(noNewPrivs, /^NamespaceError EPERM .*\n"\/usr\/bin\/newuidmap" is root's .*NoNewPrivs is set/);
   const map = [{ inside: 0, outside: 165_000, count: 1000 }];
   const foreign = await failure({ privateUser: { uidMap: map, gidMap: map } }, {});
-  assertMatch(foreign, /\/etc\/subuid, which has not 165000 and the 999 after it.*usermod --add-subuids 165000-165999/);
+  assertMatch(
+    foreign,
+    /\/etc\/subuid, which has not 165000 and the 999 after it.*usermod --add-subuids 100000-165535 USER/,
+  );
   const none = await failure(AUTO, { subids: "somebody:1:2\n" });
   assertMatch(none, /^NotSupported undefined Cannot have "auto" for privateUser.uidMap: \/etc\/subuid has no range/);
   assertMatch(none, /usermod --add-subuids 100000-165535 USER/);
