@@ -116,7 +116,7 @@ pub const Bundle = extern struct {
     }
 
     pub fn string(bundle: *const Bundle, at: u32) [:0]const u8 {
-        if (at == 0 or at >= bundle.size) return "";
+        if (at == 0 or at >= bundle.size - end_mark.len) return "";
         // What is before the end mark is a NUL.
         return std.mem.span(@as([*:0]const u8, @ptrCast(@as([*]const u8, @ptrCast(bundle)) + at)));
     }

@@ -12,7 +12,27 @@ pub const Kernel = struct {
     pub fn close(_: Kernel, fd: i64) void {
         _ = linux.close(@intCast(fd));
     }
+
+    /// As vfork(2): this thread waits until the helper has executed its program, or has been refused something. Then for
+    /// its end: 0 where its program ended with 0, -EPERM where it says that it could not, and else what clone or wait4 say.
+    /// Signals are to be blocked, and stay so for the program: handlers would run in this memory. Never inlined: its
+    /// stack is not for whoever needs none.
+    pub noinline fn help(_: Kernel, _: u32, args: [6]u64, helper: anytype) i64 {
+        var stack: [helper_stack_size]u8 align(16) = undefined;
+        const cloned = linux.clone(@TypeOf(helper.*).main, @intFromPtr(&stack) + stack.len, @intCast(args[0]), @intFromPtr(helper), null, 0, null);
+        if (linux.errno(cloned) != .SUCCESS) return @bitCast(@as(u64, cloned));
+        var status: u32 = 0;
+        while (true) {
+            const waited = linux.wait4(@intCast(cloned), &status, __WALL, null);
+            if (linux.errno(waited) == .INTR) continue;
+            if (linux.errno(waited) != .SUCCESS) return @bitCast(@as(u64, waited));
+            return if (status == 0) 0 else -@as(i64, @intFromEnum(linux.E.PERM));
+        }
+    }
 };
+
+/// For `Helper.main`, whose steps are few and do not recurse.
+const helper_stack_size = 8 * 1024;
 
 /// The ELF machine of the plans that this build can run.
 pub const architecture: u16 = @intFromEnum(switch (@import("builtin").cpu.arch) {

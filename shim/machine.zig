@@ -23,10 +23,26 @@ pub const Outcome = struct {
 pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) Outcome {
     assert(results.len >= steps.len);
     for (results[0..steps.len]) |*result| result.* = not_run;
-    var index: u32 = 0;
+    return executeFrom(kernel, steps, 0, data, results);
+}
+
+fn executeFrom(kernel: anytype, steps: []const Step, first: u32, data: u64, results: []i64) Outcome {
+    var index = first;
     while (index < steps.len) { // Each turn adds at least one.
         const step = &steps[index];
         const values = arguments(step, data, results[0..index]);
+        if (step.makesHelper()) {
+            const end = index + 1 + step.skip;
+            var helper: Helper(@TypeOf(kernel)) = .{ .kernel = kernel, .steps = steps[0..end], .first = index + 1, .data = data, .results = results };
+            results[index] = kernel.help(step.number, values, &helper);
+            if (helper.outcome.errno != 0) return helper.outcome;
+            const errno = errnoOf(results[index]) orelse {
+                index = end;
+                continue;
+            };
+            index += 1 + (tolerated(step, errno) orelse return .{ .step = index, .errno = errno });
+            continue;
+        }
         var result = kernel.call(step.number, values);
         var left: u32 = again_max;
         while (left > 0 and isForAgain(step, result)) : (left -= 1) result = kernel.call(step.number, values);
@@ -42,6 +58,25 @@ pub fn execute(kernel: anytype, steps: []const Step, data: u64, results: []i64) 
     }
     assert(index == steps.len);
     return .{ .step = index, .errno = 0 };
+}
+
+/// A process that has the memory of who makes it until it executes its program: see `help` of the kernels.
+fn Helper(comptime Kernel: type) type {
+    return struct {
+        kernel: Kernel,
+        steps: []const Step,
+        first: u32,
+        data: u64,
+        results: []i64,
+        /// Stays what it is where a program was executed.
+        outcome: Outcome = .{ .step = 0, .errno = 0 },
+
+        pub fn main(address: usize) callconv(.c) u8 {
+            const helper: *@This() = @ptrFromInt(address);
+            helper.outcome = executeFrom(helper.kernel, helper.steps, helper.first, helper.data, helper.results);
+            return 127; // Seen by nobody: the outcome says more.
+        }
+    };
 }
 
 /// Closes the descriptors that the steps opened for themselves, the last first. Nothing is done about a failing close:
@@ -101,6 +136,12 @@ const Recorder = struct {
         recorder.calls[recorder.count] = .{ .number = number, .args = args };
         defer recorder.count += 1;
         return recorder.answers[recorder.count];
+    }
+
+    fn help(recorder: *Recorder, number: u32, args: [6]u64, helper: anytype) i64 {
+        const result = recorder.call(number, args);
+        if (result > 0) _ = @TypeOf(helper.*).main(@intFromPtr(helper));
+        return result;
     }
 
     fn close(recorder: *Recorder, fd: i64) void {
@@ -185,6 +226,9 @@ test "execute() makes a step again where a rule says so, and not for ever" {
             kernel.count += 1;
             return -11;
         }
+        fn help(_: *@This(), _: u32, _: [6]u64, _: anytype) i64 {
+            unreachable;
+        }
     };
     var refusing: Refusing = .{};
     try testing.expectEqual(Outcome{ .step = 0, .errno = 11 }, execute(&refusing, &sample.child, 0, &results));
@@ -199,6 +243,27 @@ test "execute() leaves out the fallback of a step that succeeded" {
     _ = execute(&recorder, &sample.child, 0, &results);
     try testing.expectEqual(2, recorder.count);
     try testing.expectEqual(102, recorder.calls[1].number);
+}
+
+test "execute() leaves to a helper what is the helper's, and goes on behind it" {
+    var sample = numbered(4);
+    sample.child[0].kinds = 0x2000;
+    sample.child[0].skip = 2;
+    sample.child[0].rules[0] = .{ .errno = 11, .skip = 2 };
+    var results: [4]i64 = undefined;
+    // 0 is what the kernels say when the program has ended well; here nobody has run it.
+    var recorder: Recorder = .{ .answers = &.{ 0, 7 } };
+    try testing.expectEqual(Outcome{ .step = 4, .errno = 0 }, execute(&recorder, &sample.child, 0, &results));
+    try testing.expectEqual([4]i64{ 0, not_run, not_run, 7 }, results);
+    // What the helper is refused is what has failed, by its place in the section.
+    recorder = .{ .answers = &.{ 5, 3, -2 } };
+    try testing.expectEqual(Outcome{ .step = 2, .errno = 2 }, execute(&recorder, &sample.child, 0, &results));
+    try testing.expectEqual([4]i64{ 5, 3, -2, not_run }, results);
+    recorder = .{ .answers = &.{-1} };
+    try testing.expectEqual(Outcome{ .step = 0, .errno = 1 }, execute(&recorder, &sample.child, 0, &results));
+    recorder = .{ .answers = &.{ -11, 0 } };
+    try testing.expectEqual(Outcome{ .step = 4, .errno = 0 }, execute(&recorder, &sample.child, 0, &results));
+    try testing.expectEqual(2, recorder.count);
 }
 
 test "closeOpened() closes what was opened for the section, and nothing else" {

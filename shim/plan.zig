@@ -53,6 +53,8 @@ pub const Step = extern struct {
     /// `Kind` of the six arguments, and in the highest bit: the result is a file descriptor that is not needed after
     /// the section, which closes it whether it succeeds or fails. In the bit below: what the call returns, when it
     /// succeeds, is put into the data area as an i32, where the last argument says, which then is none of the call's.
+    /// Below that: this is a clone(2) that makes a helper, which does the next `skip` steps, the last of which execute a
+    /// program; what it ends with is the result.
     kinds: u16,
     /// How many of the following steps to leave out when this one succeeds.
     skip: u16,
@@ -66,6 +68,10 @@ pub const Step = extern struct {
 
     pub fn opensForSection(step: *const Step) bool {
         return step.kinds & 0x8000 != 0;
+    }
+
+    pub fn makesHelper(step: *const Step) bool {
+        return step.kinds & 0x2000 != 0;
     }
 
     /// Where in the data area the result goes.
@@ -211,8 +217,17 @@ fn checkRange(plan: *const Plan, at: u32, size: u32, alignment: u32) Error!void 
 }
 
 fn checkSteps(steps: []const Step, data_size: u32) Error!void {
+    var helper_end: usize = 0;
     for (steps, 0..) |*step, index| {
-        const left = steps.len - index - 1;
+        const is_helpers = index < helper_end;
+        const left = (if (is_helpers) helper_end else steps.len) - index - 1;
+        // Its descriptors are not the section's, and it makes no helper of its own.
+        if (is_helpers and (step.opensForSection() or step.makesHelper())) return error.BadKind;
+        if (step.makesHelper()) {
+            if (step.kinds & 0xc000 != 0) return error.BadKind; // Its result is neither a descriptor nor to be stored.
+            if (step.skip == 0) return error.BadSkip;
+            helper_end = index + 1 + @as(usize, step.skip);
+        }
         if (step.skip > left) return error.BadSkip;
         for (step.rules) |rule| if (rule.errno != 0 and rule.skip > left and rule.skip != again) return error.BadSkip;
         for (step.args, 0..) |value, argument| switch (step.kind(@intCast(argument))) {
@@ -395,6 +410,18 @@ test "open() refuses every reach out of bounds" {
             fn f(s: *Sample(2)) void {
                 s.child[0].kinds = 0x4000 | 1 << 10;
                 s.child[0].args[5] = 29;
+            }
+        }.f },
+        .{ .expected = error.BadSkip, .change = struct {
+            fn f(s: *Sample(2)) void {
+                s.child[0].kinds = 0x2000;
+            }
+        }.f },
+        .{ .expected = error.BadKind, .change = struct {
+            fn f(s: *Sample(2)) void {
+                s.child[0].kinds = 0x2000;
+                s.child[0].skip = 1;
+                s.child[1].kinds = 0x8000;
             }
         }.f },
         .{ .expected = error.BadSkip, .change = struct {

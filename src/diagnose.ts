@@ -292,7 +292,7 @@ function idRanges(): Check {
   if (hasCapability(facts, "CAP_SETUID") === true && hasCapability(facts, "CAP_SETGID") === true) {
     return { name, works: true, how: "read", detail: "not needed: CAP_SETUID and CAP_SETGID", remedy: undefined };
   }
-  const folders = ["/usr/bin", "/bin", "/usr/local/bin"];
+  const folders = ["/run/wrappers/bin", "/usr/local/bin", "/usr/bin"];
   const program = folders.map((folder) => `${folder}/newuidmap`).find((path) => facts.allows(path, "execute"));
   const ranges = [...subordinateRanges(facts, "/etc/subuid"), ...subordinateRanges(facts, "/etc/subgid")];
   const barred = statusOf(facts, "NoNewPrivs") === "1" ||
@@ -302,7 +302,9 @@ function idRanges(): Check {
     name,
     works,
     how: "read",
-    detail: `${program ?? "no newuidmap"}, ${ranges.length === 0 ? "no range" : ranges.join(", ")}`,
+    detail: `${program ?? "no newuidmap"}, ${
+      ranges.length === 0 ? "no range" : ranges.map(({ first, count }) => `${first}:${count}`).join(", ")
+    }`,
     remedy: works
       ? undefined
       : program === undefined

@@ -91,19 +91,30 @@ export interface IdMapping {
 }
 
 /**
- * The maps of a user namespace, written as they are.
- * Anything but the caller's own ids needs CAP_SETUID and CAP_SETGID.
+ * The maps of a user namespace. With CAP_SETUID and CAP_SETGID they are written as they are. Without, the caller's own ids
+ * can be, each alone; anything else newuidmap(1) and newgidmap(1) write, of the package uidmap, as far as /etc/subuid and
+ * /etc/subgid give those ids to the caller. Those two programs are executed with nothing of this process.
  */
 export interface UserMaps {
-  /** Which user ids there are inside. */
-  uidMap: IdMapping[];
-  /** Which group ids there are inside. */
-  gidMap: IdMapping[];
+  /**
+   * Which user ids there are inside. `"auto"`: the caller's at {@linkcode uid}, and its ranges of /etc/subuid at all others
+   * from 0 on, in the order of that file, as far as they go. With a range of 65536 ids, that is 0 to 65536. The ranges are
+   * those with the caller's user id, or a name that /etc/passwd has for it: who is known by other means, such as LDAP,
+   * needs a line with the id. Refused where there is none, and for what {@linkcode Namespace.build} makes: whoever runs
+   * that is not known yet.
+   */
+  uidMap: IdMapping[] | "auto";
+  /** The same for group ids, {@linkcode gid} and /etc/subgid, whose lines are those of the caller's user. */
+  gidMap: IdMapping[] | "auto";
+  /** The caller's user id inside, with a {@linkcode uidMap} that is `"auto"`. @default {0} */
+  uid?: number | undefined;
+  /** The caller's group id inside, with a {@linkcode gidMap} that is `"auto"`. @default {0} */
+  gid?: number | undefined;
   /**
    * Whether setgroups(2) can be called inside, to give up supplementary groups or take others on: see
    * user_namespaces(7). `"allow"` needs CAP_SETGID outside. With `"deny"`, who changes its ids inside keeps its groups.
    *
-   * @default {"allow" with CAP_SETGID, "deny" without}
+   * @default {"allow" with CAP_SETGID, and where newgidmap(1) writes the map, otherwise "deny"}
    */
   setgroups?: "allow" | "deny" | undefined;
 }
@@ -235,12 +246,18 @@ export interface IdRange {
   readonly count: number;
 }
 
+/** A map of the caller's own id, and its subordinate ids around it. */
+export interface AutoMap {
+  /** What the caller's own is. */
+  readonly inside: number;
+}
+
 /** A user namespace as asked for: who the caller is inside, or the maps. */
 export type UserSettings =
   & { readonly setgroups?: "allow" | "deny" | undefined }
   & (
     | { readonly ids: { readonly uid: number | "self"; readonly gid: number | "self" } }
-    | { readonly uidMap: readonly IdRange[]; readonly gidMap: readonly IdRange[] }
+    | { readonly uidMap: readonly IdRange[] | AutoMap; readonly gidMap: readonly IdRange[] | AutoMap }
   );
 
 /** A tmpfs's mount options, in the kernel's words and order. */
@@ -366,6 +383,12 @@ export function validate(options: NamespaceOptions = {}): Settings {
   if (ephemeral !== undefined && hasRoot) {
     throw new TypeError(`Options "ephemeral" and "root" contradict each other: "ephemeral" makes a root of its own`);
   }
+  if (ephemeral !== undefined && user !== undefined && !("ids" in user)) {
+    throw new TypeError(
+      `Options "ephemeral" and "privateUser.uidMap" contradict each other: what is written belongs to the caller alone. ` +
+        `Give "privateUser" the ids of the caller inside`,
+    );
+  }
   want("mount", "privateMount", {
     privateTmp: tmp !== undefined,
     privatePid: proc,
@@ -381,7 +404,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
   if (time !== undefined) namespaces.set("time", "privateTime");
 
   const privileges = privilegeSettings(options);
-  if (privileges?.disableUserNamespaces) refuseUndoing(options, user, privileges);
+  if (privileges?.disableUserNamespaces) refuseUndoing(user, privileges);
 
   return {
     namespaces,
@@ -405,7 +428,6 @@ export function validate(options: NamespaceOptions = {}): Settings {
 
 /** Outside of a user namespace of its own it would be said of the whole system, and who could undo it does not need it. */
 function refuseUndoing(
-  options: NamespaceOptions,
   user: UserSettings | undefined,
   { capabilities }: PrivilegeSettings,
 ): void {
@@ -413,7 +435,8 @@ function refuseUndoing(
     throw new TypeError(`Option "disableUserNamespaces" means something only together with "privateUser"`);
   }
   const isRoot = !("ids" in user) || user.ids.uid === 0 || user.ids.uid === "self"; // Root's own id is root's.
-  if ((isRoot || options.capabilities !== undefined) && capabilities?.left.has("CAP_SYS_RESOURCE") !== false) {
+  const had = isRoot || capabilities?.isKept ? capabilities?.left : capabilities?.added ?? new Set();
+  if (had?.has("CAP_SYS_RESOURCE") !== false) {
     throw new TypeError(
       `Option "disableUserNamespaces" could be undone by who has CAP_SYS_RESOURCE inside: give "capabilities" without it, ` +
         `such as { drop: ["CAP_SYS_RESOURCE"] }, or a "privateUser" that is not root`,
@@ -456,17 +479,17 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
     ? {}
     : { setgroups: oneOf(given.setgroups, "privateUser.setgroups", ["allow", "deny"]) };
   if ("uidMap" in given || "gidMap" in given) {
-    const name = "uid" in given ? "uid" : "gid";
-    if (name in given) {
-      throw new TypeError(
-        `Options "privateUser.${name}" and "privateUser.${name}Map" contradict each other: give either ids or maps`,
-      );
-    }
-    const maps = {
-      uidMap: idMap(given.uidMap, "privateUser.uidMap"),
-      gidMap: idMap(given.gidMap, "privateUser.gidMap"),
+    const map = (kind: "uid" | "gid"): readonly IdRange[] | AutoMap => {
+      const [name, own] = [`privateUser.${kind}Map`, given[kind]];
+      if (given[`${kind}Map`] === "auto") return { inside: own === undefined ? 0 : id(own, `privateUser.${kind}`) };
+      if (kind in given) {
+        throw new TypeError(
+          `Options "privateUser.${kind}" and "${name}" contradict each other: give either ids or maps, or "auto"`,
+        );
+      }
+      return idMap(given[`${kind}Map`], name);
     };
-    return { ...maps, ...policy };
+    return { uidMap: map("uid"), gidMap: map("gid"), ...policy };
   }
   const uid = given.uid === undefined ? "self" : id(given.uid, "privateUser.uid");
   const gid = given.gid === undefined ? "self" : id(given.gid, "privateUser.gid");
@@ -474,7 +497,7 @@ function userSettings(value: NamespaceOptions["privateUser"]): UserSettings | un
 }
 
 function idMap(value: unknown, name: string): readonly IdRange[] {
-  if (!Array.isArray(value)) throw wrongType(name, "an array such as [{ inside: 0, outside: 1000 }]", value);
+  if (!Array.isArray(value)) throw wrongType(name, `"auto" or an array such as [{ inside: 0, outside: 1000 }]`, value);
   if (value.length < 1 || value.length > ID_MAPPINGS_MAX) {
     throw new RangeError(`Option "${name}" must have 1 to ${ID_MAPPINGS_MAX} entries: got ${value.length}`);
   }

@@ -14,6 +14,13 @@ export interface CapabilityOptions {
   keep?: CapabilityName[] | undefined;
   /** All but these, which no program can have any more. */
   drop?: CapabilityName[] | undefined;
+  /**
+   * These beside those it has without: for a command that is not root inside, which has none otherwise. In all five sets,
+   * so that any program has them, and by the user namespace that it is in: with one of its own, they are about what
+   * belongs to that. The caller must have them, as it does in a user namespace of its own. Not together with
+   * {@linkcode keep}.
+   */
+  add?: CapabilityName[] | undefined;
 }
 
 /** A limit: bytes, a number, a string such as `"16m"`, or `"unlimited"`. */
@@ -26,14 +33,33 @@ export type LimitOptions = { [Name in ResourceName]?: LimitValue | [soft: LimitV
 export interface PrivilegeOptions {
   /**
    * No program can give more privileges than there are: set-user-ID bits and file capabilities are ignored, for good. See
-   * PR_SET_NO_NEW_PRIVS(2const). `Namespace.sandbox()` sets it.
+   * PR_SET_NO_NEW_PRIVS(2const).
    *
-   * @default {false}
+   * By default that is so where there is a user namespace of its own, asked for or not, and the command is not user 0 in
+   * it: nobody there is root, and nobody becomes it. Root inside, such as with `privateUser: true`, can still be made
+   * others by set-user-ID programs, and so can a command without a user namespace of its own, whoever it is: `uid` alone
+   * is no wall, as with setpriv(1). `false` is `false` everywhere.
+   *
+   * @default {true for who is not root in a user namespace of its own, false for anybody else}
    */
   noNewPrivs?: boolean | undefined;
   /**
    * Which capabilities the command has. Without it the command has what its user has: all of them as root, in a user
    * namespace those that are about it, and none as anybody else. `"none"`: none, root or not.
+   *
+   * @example A server on port 80 that is not root
+   * ```ts
+   * import { Namespace } from "@sys-linux/namespace";
+   *
+   * const ns = new Namespace({
+   *   privateNet: true,
+   *   privateUser: { uid: 1000, gid: 1000 },
+   *   capabilities: { add: ["CAP_NET_BIND_SERVICE"] },
+   * });
+   * const { success } = await ns.command("perl", {
+   *   args: ["-MIO::Socket", "-e", "IO::Socket::INET->new(Listen => 1, LocalPort => 80) or die"],
+   * }).output();
+   * ```
    */
   capabilities?: "none" | CapabilityOptions | undefined;
   /**
@@ -75,11 +101,21 @@ export interface LimitSettings {
   readonly hard: number;
 }
 
+/** Which capabilities a command has. */
+export interface CapabilitySettings {
+  /** Those that are left in the bounding set. */
+  readonly left: ReadonlySet<CapabilityName>;
+  /** Whether the command is to have all of these. */
+  readonly isKept: boolean;
+  /** Those that it is to have beside its own. */
+  readonly added: ReadonlySet<CapabilityName>;
+}
+
 /** The options, checked. */
 export interface PrivilegeSettings {
-  readonly noNewPrivs: boolean;
-  /** Those that are left in the bounding set, and whether the command is to have all of these. */
-  readonly capabilities: { readonly left: ReadonlySet<CapabilityName>; readonly isKept: boolean } | undefined;
+  /** undefined where it depends on who the command is. */
+  readonly noNewPrivs: boolean | undefined;
+  readonly capabilities: CapabilitySettings | undefined;
   readonly disableUserNamespaces: boolean;
   readonly groups: readonly number[] | undefined;
   readonly rlimits: readonly LimitSettings[];
@@ -115,7 +151,7 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
   const number = (name: "nice" | "oomScoreAdj", least: number, most: number, what: string) =>
     options[name] === undefined ? undefined : integer(options[name], name, least, most, what);
   return {
-    noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs") ?? false,
+    noNewPrivs: optionalBoolean(options.noNewPrivs, "noNewPrivs"),
     capabilities: capabilitySettings(options.capabilities),
     disableUserNamespaces: optionalBoolean(options.disableUserNamespaces, "disableUserNamespaces") ?? false,
     groups: ids(options.groups),
@@ -131,19 +167,35 @@ export function privilegeSettings(options: PrivilegeOptions): PrivilegeSettings 
 
 function capabilitySettings(value: unknown): PrivilegeSettings["capabilities"] {
   if (value === undefined) return undefined;
-  if (value === "none") return { left: new Set(), isKept: true };
-  const given = object(value, "capabilities", `"none", { keep: [...] } or { drop: [...] }`);
-  checkNames(given, ["keep", "drop"], "capabilities.");
-  if ((given.keep === undefined) === (given.drop === undefined)) {
-    throw new TypeError(`Option "capabilities" must have one of "keep" and "drop"`);
+  if (value === "none") return { left: new Set(), isKept: true, added: new Set() };
+  const given: Partial<Record<"keep" | "drop" | "add", unknown>> = object(
+    value,
+    "capabilities",
+    `"none", { keep: [...] }, { drop: [...] } or { add: [...] }`,
+  );
+  checkNames(given, ["keep", "drop", "add"], "capabilities.");
+  const [keep, drop, add] = (["keep", "drop", "add"] as const).map((name) =>
+    names(given[name], `capabilities.${name}`)
+  );
+  if (keep === undefined && drop === undefined && add === undefined) {
+    throw new TypeError(`Option "capabilities" must have one of "keep", "drop" and "add"`);
   }
-  const names = (list: unknown, name: string): ReadonlySet<CapabilityName> => {
-    if (!Array.isArray(list)) throw wrongType(name, `an array such as ["CAP_NET_BIND_SERVICE"]`, list);
-    return new Set(list.map((one, index) => oneOf(one, `${name}[${index}]`, CAPABILITIES)));
+  if (keep !== undefined && (drop ?? add) !== undefined) {
+    throw new TypeError(`Option "capabilities" must have nothing beside "keep", which says all of them`);
+  }
+  const both = [...add ?? []].find((name) => drop?.has(name));
+  if (both !== undefined) throw new TypeError(`Option "capabilities" must not have "${both}" in both "drop" and "add"`);
+  return {
+    left: keep ?? new Set(CAPABILITIES.filter((name) => drop?.has(name) !== true)),
+    isKept: keep !== undefined,
+    added: add ?? new Set(),
   };
-  if (given.keep !== undefined) return { left: names(given.keep, "capabilities.keep"), isKept: true };
-  const dropped = names(given.drop, "capabilities.drop");
-  return { left: new Set(CAPABILITIES.filter((name) => !dropped.has(name))), isKept: false };
+}
+
+function names(list: unknown, name: string): ReadonlySet<CapabilityName> | undefined {
+  if (list === undefined) return undefined;
+  if (!Array.isArray(list)) throw wrongType(name, `an array such as ["CAP_NET_BIND_SERVICE"]`, list);
+  return new Set(list.map((one, index) => oneOf(one, `${name}[${index}]`, CAPABILITIES)));
 }
 
 function limitSettings(value: unknown): readonly LimitSettings[] {

@@ -32,12 +32,12 @@ export type SeccompAction = "allow" | "kill" | "log" | {
 export interface SeccompArgument {
   /** Which argument, from 0 to 5. */
   index: number;
-  /** Whether it is the value, is not, or has any bit of it. */
-  op: "==" | "!=" | "&";
+  /** Whether it is the value, is not, is below or above it (both as 64 bits without a sign), or has any bit of it. */
+  op: "==" | "!=" | "<" | "<=" | ">" | ">=" | "&";
   /** 64 bits: a number, a bigint, or a string such as `"0x5412"` in JSON. Negative ones in two's complement. */
   value: number | bigint | string;
   /**
-   * The bits that are compared, of `==` and `!=`. The kernel reads many arguments as 32 bits: for those it must be
+   * The bits that are compared, of all but `&`. The kernel reads many arguments as 32 bits: for those it must be
    * `0xffff_ffff`, or a caller has the rule not fit with a bit in the upper half.
    *
    * @default {all 64}
@@ -206,10 +206,10 @@ function condition(argument: unknown, name: string): Condition {
   const given: Partial<SeccompArgument> = object(argument, name, `an object such as { index: 0, op: "==", value: 1 }`);
   checkNames(given, ["index", "op", "value", "mask"], `${name}.`);
   const index = integer(given.index, `${name}.index`, 0, 5, "of an argument");
-  const op = oneOf(given.op, `${name}.op`, ["==", "!=", "&"]);
+  const op = oneOf(given.op, `${name}.op`, ["==", "!=", "<", "<=", ">", ">=", "&"]);
   const value = bits(given.value, `${name}.value`);
   if (op === "&" && given.mask !== undefined) {
-    throw new TypeError(`Option "${name}.mask" means something only with "==" and "!=": the value of "&" is a mask`);
+    throw new TypeError(`Option "${name}.mask" means nothing with "&": its value is a mask`);
   }
   const maskName = op === "&" ? "value" : "mask";
   const mask = op === "&" ? value : given.mask === undefined ? ALL_BITS : bits(given.mask, `${name}.mask`);
@@ -217,6 +217,12 @@ function condition(argument: unknown, name: string): Condition {
   const rest = value & ~mask;
   if (rest !== 0n && rest !== (ALL_BITS & ~mask)) { // All of them are those of a negative number.
     throw new RangeError(`Option "${name}.value" must have no bits beside those of mask: nothing is ever equal to it`);
+  }
+  const end = op === "<" ? 0n : op === ">" ? mask : undefined;
+  if ((value & mask) === end) {
+    throw new RangeError(
+      `Option "${name}.value" must leave something ${op === "<" ? "below" : "above"} it: got ${end}`,
+    );
   }
   const halves = [true, false].map((upper) => {
     const half = (all: bigint): number => Number(upper ? all >> 32n : all & 0xffff_ffffn);

@@ -172,8 +172,8 @@ const REFUSALS: readonly (readonly [argv: string[], message: string])[] = [
   [["--private-user=pid=1"], `Unknown part "pid" of --private-user: did you mean "uid"?`],
   [["--uid-map", "0:1"], `--uid-map needs --gid-map beside it`],
   [["--gid-map", "0:1"], `--gid-map needs --uid-map beside it`],
-  [["--uid-map", "0", "--gid-map", "0:1"], `--uid-map must be INSIDE:OUTSIDE[:COUNT]: got "0"`],
-  [["--uid-map", "0:1", "--gid-map", "0:-1"], `--gid-map must be INSIDE:OUTSIDE[:COUNT]: got "0:-1"`],
+  [["--uid-map", "0", "--gid-map", "0:1"], `--uid-map must be auto or INSIDE:OUTSIDE[:COUNT]: got "0"`],
+  [["--uid-map", "0:1", "--gid-map", "0:-1"], `--gid-map must be auto or INSIDE:OUTSIDE[:COUNT]: got "0:-1"`],
   [
     ["--private-user=self", "--uid-map=0:1", "--gid-map=0:1"],
     `--uid-map and --private-user=self contradict each other`,

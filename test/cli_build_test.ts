@@ -32,6 +32,13 @@ isolatedTest("nsrun build writes an executable, and nsrun inspect tells what it 
     const { namespace, options, steps } = JSON.parse(await stdoutOf(["inspect", "--json", jail], ALL));
     assertEquals([namespace.hostname, options.anyCommand, options.env], ["box", true, { A: "1" }]);
     assertEquals(steps.some(({ text }: { text: string }) => text === 'sethostname("box", 3)'), true);
+
+    await stdoutOf(["build", "-o", jail, "--private-user=uid=7", "-S", "7", "-G", "0", "true"], ALL);
+    const who = await stdoutOf(["inspect", jail], ALL);
+    assertStringIncludes(who, `"true" as user 7, group 0 for ${Deno.build.arch}\n`);
+    assertStringIncludes(who, "For whoever runs it, without capabilities:");
+    assertStringIncludes(who, `write(<openat>, "7 <own> 1\\n", 15)\n      Map user ids (7 to the own one).`);
+    assertStringIncludes(who, `write(<openat>, "<own> <own> 1\\n", 24)\n      Map group ids (the own one as it is).`);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }

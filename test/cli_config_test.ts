@@ -22,7 +22,7 @@ Deno.test("the schema of --config is that of the options", async () => {
   const committed = JSON.parse(Deno.readTextFileSync(SCHEMA_FILE));
   const made = JSON.parse(await makeSchema());
   assertEquals(committed, made, `run "deno task schema"`);
-  assert(["privateTmp", "hostname", "unsetEnv", "command"].every((name) => name in made.properties));
+  assert(["privateTmp", "hostname", "noNewPrivs", "unsetEnv", "command"].every((name) => name in made.properties));
 });
 
 for (const user of USERS) {

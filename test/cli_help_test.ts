@@ -9,7 +9,7 @@ import { validate } from "../src/options.ts";
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 65);
+  assertEquals(SHOWN.length, 69);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -28,6 +28,9 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["term-grace-ms", "5"],
   ["timeout", "5"],
   ["capabilities", "none"],
+  ["cap-keep", "CAP_KILL"],
+  ["cap-drop", "CAP_KILL"],
+  ["cap-add", "CAP_KILL"],
   ["groups", "5,6"],
   ["rlimit", "nofile=5"],
   ["umask", "077"],

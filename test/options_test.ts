@@ -98,7 +98,10 @@ Deno.test("validate() refuses wrong types, naming the option", () => {
     ],
     [{ privateUser: "root" }, `Option "privateUser" must be true, false, "self"`],
     [{ privateUser: { uidMap: [] } }, `Option "privateUser.uidMap" must have 1 to 340 entries: got 0`],
-    [{ privateUser: { uidMap: [{ inside: 0, outside: 0 }] } }, `Option "privateUser.gidMap" must be an array`],
+    [
+      { privateUser: { uidMap: [{ inside: 0, outside: 0 }] } },
+      `Option "privateUser.gidMap" must be "auto" or an array`,
+    ],
     [{ hostname: 5 }, `Option "hostname" must be a string: got 5`],
     [{ hostname: "a\0b" }, `Option "hostname" must not contain a NUL character: got "a\\u0000b"`],
     [{ privateTime: 5 }, `Option "privateTime" must be true, false or an object`],

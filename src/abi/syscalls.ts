@@ -36,6 +36,7 @@ const NUMBERS = {
   fsopen: [430, 430],
   futex: [202, 98],
   getdents64: [217, 61],
+  geteuid: [107, 175],
   gettid: [186, 178],
   ioctl: [16, 29],
   keyctl: [250, 219],

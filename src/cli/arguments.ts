@@ -42,6 +42,7 @@ const FLAGS = [
   "clear-env",
   "disable-user-namespaces",
   "no-new-privs",
+  "new-privs",
   "new-session",
   "private-keyring",
   "debug",
@@ -53,6 +54,9 @@ const FLAGS = [
 /** Options with a value, which is the next word or follows a "=". */
 const VALUED = [
   "capabilities",
+  "cap-keep",
+  "cap-drop",
+  "cap-add",
   "groups",
   "umask",
   "nice",
@@ -283,6 +287,9 @@ function refuseUnknown(word: string): never {
 function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions {
   const { "private-tmp": tmp, "private-time": time, "term-grace-ms": grace } = flags;
   const given = (name: typeof FLAGS[number]): true | undefined => flags[name] || undefined;
+  if (flags["new-privs"] && flags["no-new-privs"]) {
+    throw new UsageError("--new-privs and --no-new-privs contradict each other");
+  }
   const options: NamespaceOptions = {
     privateMount: given("private-mount"),
     privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
@@ -306,8 +313,12 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     ephemeral: flags.ephemeral === undefined ? undefined : ephemeralValue(flags.ephemeral),
     root: flags.root === undefined ? undefined : rootValue(flags.root),
     disableUserNamespaces: given("disable-user-namespaces"),
-    noNewPrivs: given("no-new-privs"),
-    capabilities: flags.capabilities === undefined ? undefined : capabilitiesValue(flags.capabilities),
+    noNewPrivs: flags["new-privs"] ? false : given("no-new-privs"),
+    capabilities: capabilitiesValue(flags.capabilities, {
+      keep: flags["cap-keep"],
+      drop: flags["cap-drop"],
+      add: flags["cap-add"],
+    }),
     groups: flags.groups === undefined
       ? undefined
       : flags.groups.split(",").filter((group) => group !== "").map((group) => number(group, "--groups")),

@@ -81,10 +81,12 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const words = [command, ...options.args ?? []].map((word) => JSON.stringify(word)).join(" ");
+  const { uid, gid } = options;
+  const ids = [...uid === undefined ? [] : [`user ${uid}`], ...gid === undefined ? [] : [`group ${gid}`]];
   console.log(
-    `${words} for ${arch}${anyCommand ? ", or any other command" : ""}${
-      timeoutMs === undefined ? "" : `, for ${timeoutMs} ms`
-    }`,
+    `${words}${ids.length === 0 ? "" : ` as ${ids.join(", ")}`} for ${arch}${
+      anyCommand ? ", or any other command" : ""
+    }${timeoutMs === undefined ? "" : `, for ${timeoutMs} ms`}`,
   );
   console.log(`options: ${JSON.stringify(namespace)}\n`);
   console.log(explanation.toString(Deno.stdout.isTerminal() && !Deno.noColor));

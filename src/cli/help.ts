@@ -50,7 +50,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   -U, --private-user[=WHO]    A user namespace of its own. WHO the caller is inside: root (default), self,
                               uid=ID,gid=ID (what is left out stays); or no: never make one
       --uid-map IN:OUT[:N]    Which user ids there are inside: N (default 1) from IN on are those from OUT on outside.
-                              Can be given again. Implies --private-user, needs --gid-map
+                              Can be given again. Or auto: the caller as user 0, or as --private-user=uid=ID says, and
+                              its ids of /etc/subuid at all others. Implies --private-user, needs --gid-map
       --gid-map IN:OUT[:N]    The same for group ids
       --setgroups WORD        Whether groups can be given up and taken on inside: allow (default for who has CAP_SETGID)
                               or deny. Implies --private-user
@@ -85,8 +86,13 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --hide DST              Nothing to be seen there
 
 # Privileges and limits
-      --no-new-privs          Set-user-ID bits and file capabilities give nothing
-      --capabilities WHICH    none, keep=CAP_NAME,… (these and no others) or drop=CAP_NAME,…
+      --no-new-privs          Set-user-ID bits and file capabilities give nothing. Default in a user namespace, but for
+                              root
+      --new-privs             Set-user-ID bits and file capabilities give what they do outside
+      --capabilities WHICH    none: no capability, root or not
+      --cap-keep CAP_NAME,…   These capabilities and no others
+      --cap-drop CAP_NAME,…   All but these
+      --cap-add CAP_NAME,…    These as well, for who is not root inside
       --disable-user-namespaces
                               No user namespace can be made inside; needs --private-user
       --groups ID,…           Supplementary groups; empty for none

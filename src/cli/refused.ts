@@ -6,6 +6,7 @@
 
 import { checkProgram, launchedDescriptors } from "../command_options.ts";
 import { stepError } from "../errors.ts";
+import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
@@ -38,7 +39,7 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
     callerCwd: { callerFolder: true },
     stdio: ["inherit", "inherit", "inherit"],
   };
-  const plan = planChild(validate(namespace), child, caller);
+  const plan = planChild(withSubordinateIds(validate(namespace), caller), child, caller);
   const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;
   const steps = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
     ? section

@@ -7,6 +7,8 @@
 import { checkProgram, launchedDescriptors } from "../command_options.ts";
 import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
+import { withSubordinateIds } from "../machine/facts.ts";
+import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { understand } from "./arguments.ts";
 import { FAILED, WORDING } from "./words.ts";
@@ -64,6 +66,9 @@ export async function run(argv: readonly string[]): Promise<number> {
     wording: WORDING,
     diagnoser,
   };
-  const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
+  const { caller } = library().context();
+  const settings = withSubordinateIds(validate(namespace), caller);
+  const program = checkProgram(command, commandOptions);
+  const image = compile(settings, program, { ...options, caller }, Deno.build.arch);
   return become(image, ["nsrun"]);
 }

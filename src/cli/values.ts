@@ -84,14 +84,18 @@ export function landlockValue(entries: readonly string[]): NonNullable<Namespace
   return { ...Object.fromEntries(lists), ...(ifMissing === undefined ? {} : { ifMissing: ifMissing as "skip" }) };
 }
 
-/** `none`, `keep=CAP_A,CAP_B` or `drop=CAP_A,CAP_B`. The library knows which there are. */
-export function capabilitiesValue(text: string): NamespaceOptions["capabilities"] {
-  if (text === "none") return text;
-  const [, which, names] = /^(keep|drop)=(.+)$/.exec(text) ?? [];
-  if (names === undefined) {
-    throw new UsageError(`--capabilities must be none, keep=CAP,… or drop=CAP,…: got ${JSON.stringify(text)}`);
-  }
-  return { [which!]: names.split(",") as CapabilityName[] };
+/** `none`, or names with commas between of which to keep, drop or add. The library knows which there are. */
+export function capabilitiesValue(
+  none: string | undefined,
+  lists: Readonly<Record<"keep" | "drop" | "add", string | undefined>>,
+): NamespaceOptions["capabilities"] {
+  const given = Object.entries(lists).flatMap(([which, text]) =>
+    text === undefined ? [] : [[which, text.split(",") as CapabilityName[]] as const]
+  );
+  if (none === undefined) return given.length === 0 ? undefined : Object.fromEntries(given);
+  if (none !== "none") throw new UsageError(`--capabilities must be none: got ${JSON.stringify(none)}`);
+  if (given.length > 0) throw new UsageError(`--capabilities none and --cap-${given[0]![0]} contradict each other`);
+  return none;
 }
 
 /** `NAME=LIMIT` or `NAME=SOFT:HARD`, any number of times. */
@@ -153,11 +157,13 @@ export function userValue(
   if (uidMap.length > 0 || gidMap.length > 0) {
     if (uidMap.length === 0) throw new UsageError("--gid-map needs --uid-map beside it");
     if (gidMap.length === 0) throw new UsageError("--uid-map needs --gid-map beside it");
-    if (text) throw new UsageError(`--uid-map and --private-user=${text} contradict each other`);
-    return {
-      uidMap: uidMap.map((entry) => mapping(entry, "--uid-map")),
-      gidMap: gidMap.map((entry) => mapping(entry, "--gid-map")),
-    };
+    const maps = { uidMap: mappings(uidMap, "--uid-map"), gidMap: mappings(gidMap, "--gid-map") };
+    if (!text) return maps;
+    const ids = userValue(text, [], []);
+    if (typeof ids !== "object" || maps.uidMap !== "auto" && maps.gidMap !== "auto") {
+      throw new UsageError(`--uid-map and --private-user=${text} contradict each other`);
+    }
+    return { ...maps, ...Object.fromEntries(Object.entries(ids).filter(([, id]) => id !== undefined)) };
   }
   if (text === undefined) return undefined;
   if (text === "" || text === "root") return true;
@@ -183,11 +189,15 @@ function optionalNumber(text: string | undefined, option: string): number | unde
   return text === undefined ? undefined : number(text, option);
 }
 
+function mappings(entries: readonly string[], option: string): IdMapping[] | "auto" {
+  return entries.length === 1 && entries[0] === "auto" ? "auto" : entries.map((entry) => mapping(entry, option));
+}
+
 /** `INSIDE:OUTSIDE[:COUNT]`, in the order of user_namespaces(7). */
 function mapping(text: string, option: string): IdMapping {
   const [, inside, outside, count] = /^(\d+):(\d+)(?::(\d+))?$/.exec(text) ?? [];
   if (inside === undefined) {
-    throw new UsageError(`${option} must be INSIDE:OUTSIDE[:COUNT]: got ${JSON.stringify(text)}`);
+    throw new UsageError(`${option} must be auto or INSIDE:OUTSIDE[:COUNT]: got ${JSON.stringify(text)}`);
   }
   return { inside: Number(inside), outside: Number(outside), count: count === undefined ? undefined : Number(count) };
 }

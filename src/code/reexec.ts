@@ -9,6 +9,7 @@ import { stepError } from "../errors.ts";
 import { compile, refuseEphemeral } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { commandLine, readAll } from "../machine/command_line.ts";
+import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
 import { AT_FDCWD } from "../plan/files.ts";
@@ -71,10 +72,11 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       uid: undefined,
       gid: undefined,
     };
+    const { caller } = library().context();
     const image = compile(
-      settings,
+      withSubordinateIds(settings, caller),
       program,
-      { executable, extra: [marked], name: "reexec()", origin: "" },
+      { executable, extra: [marked], name: "reexec()", origin: "", caller },
       Deno.build.arch,
     );
     become(image, ["deno"]);

@@ -18,9 +18,9 @@ import {
   type Mount,
   mountsOf,
   statusOf,
-  subordinateRanges,
   sysctl,
 } from "./facts.ts";
+import { helperCause } from "./helper.ts";
 import { overlayCause, viewCause } from "./view.ts";
 import { landlockCause, ruledOut } from "./landlock.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
@@ -33,6 +33,7 @@ export function findCause(refusal: Refusal, facts: Facts): string | undefined {
 
 function causeOf(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code } = refusal;
+  if (/ new[ug]idmap\b/.test(step.what)) return helperCause(refusal, facts);
   switch (step.call) {
     case "clone":
     case "unshare":
@@ -55,6 +56,10 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
     case "prctl":
     case "capset":
       if (step.option !== "capabilities" || code !== "EPERM") return undefined;
+      if (step.what.startsWith("give CAP_")) {
+        return `Only a capability that this process has, and that is in its bounding set, can be given: see CapPrm and CapBnd \
+of /proc/self/status. Run it as root, or with privateUser, which has all in what belongs to its own namespaces.`;
+      }
       return `To give up capabilities for good takes CAP_SETPCAP, to keep one takes it: run as root, or with privateUser.`;
     case "prlimit64":
       if (code !== "EPERM") return undefined;
@@ -323,14 +328,9 @@ function mapRefused(facts: Facts, map: readonly IdLine[], group: boolean): strin
     } in \
 the user namespace that this runs in: see /proc/self/${file}. Map ids that are there.`;
   }
-  if (hasCapability(facts, capability) === false) {
-    const has = subordinateRanges(facts, group ? "/etc/subgid" : "/etc/subuid").length > 0;
-    const more = has
-      ? `The range that this user has in /etc/sub${word[0]}id is for newuidmap(1), which is not used here.`
-      : `This user has no range in /etc/sub${word[0]}id either.`;
-    return `Without ${capability} only the caller's own ${word} id can be mapped, that one alone${
-      group ? ", and setgroups(2) is given up for it" : ""
-    }. ${more} Leave uidMap and gidMap out (privateUser alone maps the caller), or run it as root.`;
+  if (group && hasCapability(facts, "CAP_SETGID") === false) {
+    return `Without CAP_SETGID the caller's own group id can be mapped only where setgroups(2) is given up. Leave setgroups \
+out of privateUser, or run it as root.`;
   }
   if (!group && map.some(({ outside }) => outside === 0) && hasCapability(facts, "CAP_SETFCAP") === false) {
     return `To map user 0 of the outside takes CAP_SETFCAP since Linux 5.12, and this process has not got it. Give it \

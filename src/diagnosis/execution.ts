@@ -6,7 +6,7 @@
  */
 
 import { elfMachine } from "../abi/syscalls.ts";
-import type { Step } from "../plan/step.ts";
+import type { Step, Strings } from "../plan/step.ts";
 import { type Facts, limitOf, mountOf, userOf } from "./facts.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
@@ -247,8 +247,8 @@ function tooLarge({ args }: Step, facts: Facts): string {
   }.`;
 }
 
-function sizes(strings: readonly string[] | Uint8Array): readonly number[] {
-  if (!(strings instanceof Uint8Array)) return strings.map((text) => new TextEncoder().encode(text).length + 1);
+function sizes(strings: Strings["strings"]): readonly number[] {
+  if (!(strings instanceof Uint8Array)) return strings.map((text) => new TextEncoder().encode(String(text)).length + 1);
   const all: number[] = [];
   for (let start = 0, end; (end = strings.indexOf(0, start)) >= 0; start = end + 1) all.push(end + 1 - start);
   return all;

@@ -144,14 +144,27 @@ export function cgroupFolders(facts: Facts, controller?: string): readonly strin
   });
 }
 
-/** The ranges of ids that a file such as /etc/subuid gives this process's user: see subuid(5). */
-export function subordinateRanges(facts: Facts, file: "/etc/subuid" | "/etc/subgid"): readonly string[] {
-  const user = String(userOf(facts));
-  const accounts = (facts.text("/etc/passwd") ?? "").split("\n").map((line) => line.split(":"));
-  const name = accounts.find(([, , id]) => id === user)?.[0];
-  const lines = (facts.text(file) ?? "").split("\n").map((line) => line.split(":"));
-  return lines.filter(([owner]) => owner !== "" && (owner === name || owner === user))
-    .map(([, first, count]) => `${first}:${count}`);
+/** Ids in a row that somebody may map: a line of /etc/subuid. */
+export interface SubordinateRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+/**
+ * The ranges of ids that a file such as /etc/subuid gives a user: see subuid(5). Names are those of /etc/passwd.
+ *
+ * @param user Its id; this process's where it is not given.
+ */
+export function subordinateRanges(
+  facts: Facts,
+  file: "/etc/subuid" | "/etc/subgid",
+  user: number | undefined = userOf(facts),
+): readonly SubordinateRange[] {
+  const lines = (path: string) => (facts.text(path) ?? "").split("\n").map((line) => line.split(":"));
+  const owners = lines("/etc/passwd").flatMap(([name, , id]) => name && id === String(user) ? [name] : []);
+  owners.push(String(user));
+  return lines(file).filter(([owner = "", ...range]) => owners.includes(owner) && /^\d+:\d+$/.test(range.join(":")))
+    .map(([, first, count]) => ({ first: Number(first), count: Number(count) }));
 }
 
 /** The mount that a path leads through. */

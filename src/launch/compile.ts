@@ -9,7 +9,7 @@ import type { Architecture } from "../abi/syscalls.ts";
 import type { CheckedProgram } from "../command_options.ts";
 import { LAUNCHERS } from "../machine/launchers.ts";
 import type { Settings } from "../options.ts";
-import { ANYBODY, type Caller } from "../plan/caller.ts";
+import { ANYBODY, type Caller, type KnownCaller } from "../plan/caller.ts";
 import { type Place, planUpToProgram } from "../plan/child.ts";
 import { describeCall } from "../plan/describe.ts";
 import { keepOpen } from "../plan/stdio.ts";
@@ -29,6 +29,8 @@ export interface LaunchOptions extends
   readonly cause?: Cause;
   /** A descriptor of an executable to be run in place of the command. The launcher inherits it. */
   readonly executable?: number;
+  /** Who will run it. @default {that is not known} */
+  readonly caller?: KnownCaller;
   /** Descriptors that the command has at 3, 4 and so on. */
   readonly extra?: readonly number[];
   /** The same, where they were asked for: see {@linkcode launchedDescriptors}. */
@@ -95,7 +97,8 @@ export function compile(
     const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
     return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };
   };
-  const administrators = variant(ADMINISTRATOR);
+  const administrators = variant(options.caller ?? ADMINISTRATOR);
+  const isSame = options.caller !== undefined || settings.namespaces.size === 0;
   const bundle = encodeBundle(architecture, {
     ...options,
     init: settings.init !== undefined,
@@ -105,7 +108,7 @@ export function compile(
     command: [program.command, ...program.args],
     argv0: program.argv0,
     environment: [...program.environment].map(([name, value]) => value === undefined ? name : `${name}=${value}`),
-  }, [administrators, settings.namespaces.size === 0 ? administrators : variant(ORDINARY)]);
+  }, [administrators, isSame ? administrators : variant(ORDINARY)]);
   return link(Uint8Array.fromBase64(LAUNCHERS[architecture]), bundle);
 }
 

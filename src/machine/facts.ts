@@ -1,12 +1,16 @@
 /**
- * Looks at the machine for a diagnosis: through the shim, because with `--allow-ffi` alone Deno reads no file.
+ * Looks at the machine, for a diagnosis and for maps of subordinate ids: through the shim, because with `--allow-ffi` alone
+ * Deno reads no file.
  *
  * @module
  */
 
-import type { Facts, Place } from "../diagnosis/facts.ts";
+import { type Facts, type Place, subordinateRanges } from "../diagnosis/facts.ts";
+import type { Settings } from "../options.ts";
+import type { KnownCaller } from "../plan/caller.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
 import type { Named, Step } from "../plan/step.ts";
+import { isAuto, withRanges } from "../plan/user.ts";
 import { library } from "./library.ts";
 
 /** So that neither a FIFO nor a terminal can do anything to who only looks. */
@@ -49,6 +53,31 @@ export const facts: Facts = {
     return perform({ call: "faccessat", args: [AT_FDCWD, path, ACCESS[access]], what: `look at "${path}"` }) === 0;
   },
 };
+
+/** The last settings whose subordinate ids were looked up: the same for the same caller, so that plans are, too. */
+const settled = new WeakMap<Settings, { readonly uid: number; readonly gid: number; readonly settings: Settings }>();
+
+/**
+ * Settings with the subordinate ids of a caller in its maps, where they are to have them.
+ *
+ * @throws {Deno.errors.NotSupported} When the caller has none.
+ */
+export function withSubordinateIds(settings: Settings, { uid, gid }: Pick<KnownCaller, "uid" | "gid">): Settings {
+  if (!isAuto(settings)) return settings;
+  const known = settled.get(settings);
+  if (known?.uid === uid && known.gid === gid) return known.settings;
+  const found = withRanges(settings, (kind) => {
+    const file = `/etc/sub${kind}` as const;
+    const subordinate = subordinateRanges(facts, file, uid);
+    if (subordinate.length > 0) return { own: kind === "uid" ? uid : gid, subordinate };
+    throw new Deno.errors.NotSupported(
+      `Cannot have "auto" for privateUser.${kind}Map: ${file} has no range of ids for user ${uid}. Give it one that nobody ` +
+        `else has, as root: usermod --add-sub${kind}s 100000-165535 USER. Or give privateUser.${kind}Map the ids`,
+    );
+  });
+  settled.set(settings, { uid, gid, settings: found });
+  return found;
+}
 
 /** A call's result, or minus its errno. */
 export function perform(step: Step): number {

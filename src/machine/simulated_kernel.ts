@@ -22,8 +22,8 @@ import type { SyscallName } from "../abi/syscalls.ts";
 /** An argument as the kernel reads it: `null` for a null pointer, bytes where it is a struct. */
 export type Decoded = number | string | null | readonly string[] | Uint8Array;
 
-/** Who makes a call: the process that runs plans, its child, or another thread of it that is moved. */
-export type Actor = "parent" | "child" | "thread";
+/** Who makes a call: the process that runs plans, a helper of it, its child, or another thread of it that is moved. */
+export type Actor = "parent" | "helper" | "child" | "thread";
 
 /** A call as it came to the kernel. */
 export interface Attempt {
@@ -43,7 +43,7 @@ export interface SimulatedCall extends Attempt {
  * `"ENOSYS"` to what it does not know.
  *
  * @param attempt The call.
- * @param nth How many calls the same actor has made before, since the simulator was made.
+ * @param nth How many calls the same actor has made before, since the simulator was made; a helper's are its parent's.
  */
 export type Fault = (attempt: Attempt, nth: number) => string | undefined;
 
@@ -98,6 +98,7 @@ const CLOSE_RANGE_CLOEXEC = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
+const FUTEX_WAKE_OP = 5;
 const PR_SET_NO_NEW_PRIVS = 38;
 
 /** One process, or one thread of it where threads differ. */
@@ -288,6 +289,7 @@ export function answer(
     case "seccomp":
       return process.noNewPrivs ? 0 : no("EACCES");
     case "futex":
+      if (b === FUTEX_WAKE_OP) return 0; // Nobody waits.
       if (word !== c) return no("EAGAIN");
       return d === null ? 0 : no("ETIMEDOUT"); // Woken by the parent, or nobody is left to do that.
     case "execve":
@@ -330,6 +332,8 @@ export function answer(
     case "setgroups":
     case "rt_sigprocmask":
       return 0;
+    case "geteuid":
+      return process.uid;
     case "umask":
       return 0o22;
     default:

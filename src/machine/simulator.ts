@@ -31,6 +31,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   capset: [{ size: 8 }, { size: 24 }],
   chdir: ["text"],
   chroot: ["text"],
+  clone: ["number"],
   close: ["number"],
   close_range: ["number", "number", "number"],
   dup3: ["number", "number", "number"],
@@ -45,6 +46,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   fsmount: ["number", "number", "number"],
   fsopen: ["text", "number"],
   futex: ["word", "number", "number", { size: 16 }],
+  geteuid: [],
   ioctl: ["number", "number", { size: 40 }],
   keyctl: ["number", "number"],
   landlock_add_rule: ["number", "number", { size: 16 }, "number"],
@@ -131,7 +133,8 @@ export class Simulator {
   readonly #architecture: Architecture;
   readonly #names: ReadonlyMap<number, SyscallName>;
   readonly #machine: Machine;
-  readonly #made: Record<Actor, number> = { parent: 0, child: 0, thread: 0 };
+  readonly #made = { parent: 0, child: 0, thread: 0 };
+  #helper: SimulatedProcess | undefined;
   #pid = FIRST_PID - 1;
   #by: Actor = "parent";
   /** Where the results of the present plan's section are. */
@@ -148,6 +151,10 @@ export class Simulator {
       call: (number: number, ...args: bigint[]): bigint => BigInt(this.#call(number, args)),
       close: (fd: bigint): void => {
         this.#record("close", [Number(fd)]);
+      },
+      helped: (): number => {
+        this.#by = "parent";
+        return Number(this.#helper?.program !== undefined);
       },
     };
     this.#machine = new WebAssembly.Instance(compiled, { kernel }).exports as unknown as Machine;
@@ -267,16 +274,29 @@ export class Simulator {
     if (name === undefined) throw new Error(`Cannot simulate a plan: there is no model of system call ${number}`);
     const args = SIGNATURES[name]!.map((kind, index) => this.#decode(kind, raw, index));
     const word = name === "futex" ? this.#view().getUint32(Number(raw[0]), true) : undefined;
-    const process = this.#by === "child" ? this.child! : this.process;
-    const result = this.#record(name, args, () => answer(process, name, args, word, this.#options));
+    const process = this.#actor();
+    const result = this.#record(name, args, () => {
+      return name === "clone" ? this.#help() : answer(process, name, args, word, this.#options);
+    });
+    if (name === "clone" && result > 0) this.#by = "helper";
     return name.startsWith("execve") && result === 0 ? -REPLACED : result;
+  }
+
+  #actor(): SimulatedProcess {
+    return this.#by === "child" ? this.child! : this.#by === "helper" ? this.#helper! : this.process;
+  }
+
+  /** Makes a helper, who calls from then on. */
+  #help(): number {
+    this.#helper = new SimulatedProcess(this.process);
+    return ++this.#pid;
   }
 
   /** Answers a call of whoever acts, and keeps what was answered. */
   #record(call: SyscallName, args: readonly Decoded[], work?: () => number): number {
-    const process = this.#by === "child" ? this.child! : this.process;
+    const process = this.#actor();
     const attempt = { by: this.#by, call, args };
-    const errno = this.#options.fault?.(attempt, this.#made[this.#by]++);
+    const errno = this.#options.fault?.(attempt, this.#made[this.#by === "helper" ? "parent" : this.#by]++);
     const result = errno !== undefined
       ? -errnoNumber(errno)
       : work?.() ?? answer(process, call, args, undefined, this.#options);

@@ -42,11 +42,11 @@ import {
 } from "./stdio.ts";
 import { installFilter } from "./seccomp.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
-import { afterIds, beforeIds, beforeMounts } from "./privileges.ts";
+import { afterIds, beforeIds, beforeMounts, noNewPrivileges } from "./privileges.ts";
 import { TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
-import { deniesSetgroups, writeUserMaps } from "./user.ts";
+import { deniesSetgroups, uidInside, writeUserMaps } from "./user.ts";
 import { setNames } from "./uts.ts";
 
 /** One child: what to execute, and how it differs from its parent beyond the namespaces. */
@@ -232,6 +232,7 @@ export function planUpToProgram(
   kept?: Extra,
 ): Plan {
   const world = worldOf(settings, caller);
+  const user = hasUserNamespace(settings, caller) ? settings.user : undefined;
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
   const { privileges } = settings;
@@ -252,13 +253,14 @@ export function planUpToProgram(
         place.uid,
         place.gid,
         privileges?.groups,
-        !deniesSetgroups(caller, hasUserNamespace(settings, caller) ? settings.user : undefined),
+        !deniesSetgroups(caller, user),
       ),
       ...DIE_WITH_PARENT,
     );
   }
   if (place.cwd !== undefined) steps.push(enterFolder(place.cwd));
   if (privileges !== undefined) steps.push(...afterIds(privileges));
+  steps.push(...noNewPrivileges(privileges?.noNewPrivs, user && (place.uid ?? uidInside(user, caller))));
   if (settings.landlock !== undefined) steps.push(...restrict(settings.landlock));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));

@@ -26,6 +26,7 @@ export function describeArgument(argument: Argument): string {
   if (typeof argument === "number") return String(argument);
   if (typeof argument === "string") return quoted(argument);
   if ("name" in argument) return argument.name;
+  if ("in" in argument) return `&${argument.in.name}[${argument.at}]`;
   if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
   if ("childFolder" in argument) return `"/proc/<child>"`;
   if ("callerFolder" in argument) return "<current folder>";
@@ -38,7 +39,7 @@ function describeStrings({ strings }: Strings): string {
   if (strings instanceof Uint8Array) {
     return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
   }
-  const shown = strings.slice(0, 8).map(quoted);
+  const shown = strings.slice(0, 8).map((string) => typeof string === "string" ? quoted(string) : "<child>");
   return `[${shown.join(", ")}${strings.length > shown.length ? ", …" : ""}]`;
 }
 

@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Bytes, CallerFolder, ChildFolder, FilterProgram, Plan, Step, Strings, Word } from "./step.ts";
+import type { Bytes, CallerFolder, ChildFolder, FilterProgram, PartOf, Plan, Step, Strings, Word } from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
@@ -22,6 +22,7 @@ const KIND_DATA = 1;
 const KIND_RESULT = 2;
 const OPENS = 0x8000;
 const STORES = 0x4000;
+const HELPER = 0x2000;
 /** `again` of shim/plan.zig. */
 const AGAIN = 0xffff;
 /** "/proc/" and, right behind it, `pid_text_size` of shim/plan.zig. */
@@ -126,7 +127,7 @@ function encodeStep(
   if (args.length > ARGUMENTS_MAX || (tolerate !== undefined && tolerate.length > rulesMax)) {
     throw new RangeError(`Cannot encode step "${step.what}": too many arguments or rules`);
   }
-  let kinds = step.opens === true ? OPENS : 0;
+  let kinds = (step.opens === true ? OPENS : 0) | (step.helper === true ? HELPER : 0);
   for (let position = 0; position < args.length; position++) {
     const argument = args[position]!;
     const place = at + ARGUMENTS_AT + position * 8;
@@ -156,7 +157,7 @@ function encodeStep(
     }
     kinds |= STORES | KIND_DATA << ((ARGUMENTS_MAX - 1) * 2);
     const place = at + ARGUMENTS_AT + (ARGUMENTS_MAX - 1) * 8;
-    view.setUint32(place, data.place(step.stores.in) + step.stores.at, true);
+    view.setUint32(place, data.place(step.stores), true);
   }
   view.setUint32(at, syscallNumber(step.call, architecture), true);
   view.setUint16(at + 4, kinds, true);
@@ -219,24 +220,28 @@ class DataArea {
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Bytes | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
+  place(argument: Bytes | PartOf | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
     }
-    if ("childFolder" in argument) {
-      if (this.pidTextAt === undefined) {
-        const at = this.#reserve(CHILD_FOLDER.length + PID_TEXT_SIZE);
-        utf8.encodeInto(CHILD_FOLDER, this.#bytes.subarray(at));
-        this.pidTextAt = at + CHILD_FOLDER.length;
-      }
-      return this.pidTextAt - CHILD_FOLDER.length;
-    }
+    if ("in" in argument) return this.place(argument.in) + argument.at;
+    if ("childFolder" in argument) return this.#pidText() - CHILD_FOLDER.length;
     const known = this.#places.get(argument);
     if (known !== undefined) return known;
     const at = this.#placeNew(argument);
     this.#places.set(argument, at);
     return at;
+  }
+
+  /** Where the child's pid is written; what is before it makes it the path of its folder. */
+  #pidText(): number {
+    if (this.pidTextAt === undefined) {
+      const at = this.#reserve(CHILD_FOLDER.length + PID_TEXT_SIZE);
+      utf8.encodeInto(CHILD_FOLDER, this.#bytes.subarray(at));
+      this.pidTextAt = at + CHILD_FOLDER.length;
+    }
+    return this.pidTextAt;
   }
 
   #placeNew(argument: Bytes | Strings | CallerFolder | FilterProgram): number {
@@ -284,14 +289,17 @@ class DataArea {
     return at;
   }
 
-  #pointers(strings: readonly string[] | Uint8Array): number {
+  #pointers(strings: Strings["strings"]): number {
     const targets: number[] = [];
     if (strings instanceof Uint8Array) {
       const base = this.#copy(strings);
       const starts = startsOf(strings);
       for (let index = 0; index < starts.length; index++) targets.push(base + starts[index]!);
     } else {
-      for (let index = 0; index < strings.length; index++) targets.push(this.string(strings[index]!));
+      for (let index = 0; index < strings.length; index++) {
+        const string = strings[index]!;
+        targets.push(typeof string === "string" ? this.string(string) : this.#pidText());
+      }
     }
     const at = this.#reserve((targets.length + 1) * 8);
     const view = new DataView(this.#bytes.buffer);

@@ -4,14 +4,17 @@
  * @module
  */
 
-import type { Caller, Capability } from "./caller.ts";
+import { ANYBODY, type Caller, type Capability, type KnownCaller } from "./caller.ts";
 import { describeArgument, describeCall } from "./describe.ts";
 import { cloneStep, type Plan, type Step } from "./step.ts";
 
 /** One system call of an {@linkcode Explanation}. */
 export interface ExplainedStep {
-  /** Who makes it: this process, or the child before it executes its program. */
-  readonly by: "parent" | "child";
+  /**
+   * Who makes it: this process, the child before it executes its program, or a helper, which executes newuidmap(1) or
+   * newgidmap(1) while both wait.
+   */
+  readonly by: "parent" | "child" | "helper";
   /** Its name, such as `"mount"`. */
   readonly call: string;
   /** Its arguments as strace(1) would print them. `<openat>` stands for what an earlier openat(2) returned. */
@@ -80,11 +83,12 @@ export class Explanation {
     const [bold, dim, green, off] = color ? ["\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"] : ["", "", "", ""];
     const { uid, gid, capabilities } = this.caller;
     const having = capabilities.length === 0 ? "without capabilities" : `with ${capabilities.join(", ")}`;
-    const lines = [`For user ${uid}, group ${gid}, ${having}:`];
+    const who = uid === ANYBODY ? "whoever runs it" : `user ${uid}, group ${gid}`;
+    const lines = [`For ${who}, ${having}:`];
     let actor: string | undefined;
     let option: string | undefined | null = null;
     for (const step of [this.clone, ...this.steps]) {
-      const title = step === this.clone ? "This process" : step.by === "parent" ? "This process, then" : "The child";
+      const title = step === this.clone ? "This process" : TITLES[step.by];
       if (title !== actor) {
         lines.push("", `${bold}${title}:${off}`);
         option = null;
@@ -102,6 +106,8 @@ export class Explanation {
     return { caller: this.caller, clone: this.clone, steps: this.steps };
   }
 }
+
+const TITLES = { parent: "This process, then", helper: "A helper", child: "The child" } as const;
 
 function reason({ by, call, option }: ExplainedStep): string {
   if (option !== undefined) return `for ${option}`;
@@ -133,19 +139,29 @@ function explainStep(by: ExplainedStep["by"], step: Step, onlyAfter: readonly st
   };
 }
 
-function explainSection(by: ExplainedStep["by"], section: readonly Step[]): ExplainedStep[] {
+function explainSection(by: "parent" | "child", section: readonly Step[]): ExplainedStep[] {
   const always = new Set<number>();
-  for (let index = 0; index < section.length; index += 1 + (section[index]!.skip ?? 0)) {
+  let helperEnd = 0;
+  for (let index = 0; index < section.length;) {
+    const { call, helper, skip = 0 } = section[index]!;
     always.add(index);
-    if (section[index]!.call.startsWith("execve")) break; // It does not return.
+    if (helper) helperEnd = index + 1 + skip;
+    // It does not return.
+    if (call.startsWith("execve") && index >= helperEnd) break;
+    index = call.startsWith("execve") ? helperEnd : index + 1 + (helper ? 0 : skip);
   }
   const onlyAfter: string[][] = section.map(() => []);
-  for (const [index, { call, skip = 0, tolerate = [] }] of section.entries()) {
+  const helpers = new Set<number>();
+  for (const [index, { call, helper, skip = 0, tolerate = [] }] of section.entries()) {
+    if (helper) { for (let nth = 1; nth <= skip; nth++) helpers.add(index + nth); }
     for (const [errno, left] of tolerate) onlyAfter[index + 1 + left]?.push(errno);
     // What follows on a step that is not always made is not always made either, and for the same reason.
     if (!always.has(index) && !call.startsWith("execve")) onlyAfter[index + 1 + skip]?.push(...onlyAfter[index]!);
   }
-  return section.map((step, index) => explainStep(by, step, always.has(index) ? [] : [...new Set(onlyAfter[index])]));
+  return section.map((step, index) => {
+    const actor = helpers.has(index) ? "helper" : by;
+    return explainStep(actor, step, always.has(index) ? [] : [...new Set(onlyAfter[index])]);
+  });
 }
 
 /** The capabilities that there are, from linux/capability.h. */
@@ -164,7 +180,7 @@ const DEPENDED_ON = ["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN"] as const satis
  *
  * @throws {TypeError} When there is no such capability.
  */
-export function callerOf({ uid, gid = uid, capabilities = uid === 0 ? "all" : "none" }: Somebody): Caller {
+export function callerOf({ uid, gid = uid, capabilities = uid === 0 ? "all" : "none" }: Somebody): KnownCaller {
   const has = capabilities === "all" ? CAPABILITIES : capabilities === "none" ? [] : capabilities;
   const unknown = has.find((name) => !CAPABILITIES.includes(name));
   if (unknown !== undefined) {

@@ -74,9 +74,10 @@ function childLines(made: readonly string[], child: readonly ExplainedStep[]): s
   return lines;
 }
 
-/** What the parent writes into the maps of the user namespace. */
+/** What the parent, or a helper, writes into the maps of the user namespace. */
 function maps(steps: readonly ExplainedStep[]): string[] {
-  return steps.filter(({ by, call }) => by === "parent" && call === "write").map(({ what }) => what);
+  return steps.filter(({ by, call }) => by === "parent" && (call === "write" || call === "clone"))
+    .map(({ what }) => what);
 }
 
 /** The text of an argument that is a string. */

@@ -7,7 +7,9 @@
 import { CAPABILITIES, type CapabilityName } from "../abi/capabilities.ts";
 import { RESOURCES } from "../abi/resources.ts";
 import type { LimitSettings, PrivilegeSettings } from "../options_privileges.ts";
+import { ANYBODY, type Caller } from "./caller.ts";
 import { AT_FDCWD, O_CLOEXEC_WRONLY } from "./files.ts";
+import { FUTEX_WAIT, NO_TIME } from "./lifetime.ts";
 import type { Bytes, Named, Step } from "./step.ts";
 
 const utf8 = new TextEncoder();
@@ -88,7 +90,8 @@ export function beforeIds(settings: PrivilegeSettings, hasSession: boolean, chan
         steps.push({ call: "prctl", args: [PR_CAPBSET_DROP, number], what, option, tolerate });
       }
     }
-    if (capabilities.isKept && capabilities.left.size > 0 && changesIds) {
+    const { isKept, left, added } = capabilities;
+    if ((isKept ? left : added).size > 0 && changesIds) {
       steps.push({ call: "prctl", args: [PR_SET_KEEPCAPS, 1], what: "keep capabilities as another user", option });
     }
   }
@@ -102,12 +105,39 @@ export function giveUpNewPrivileges(option: string): Step {
 }
 
 /** What is left to be given up when the command's user is who it is. */
-export function afterIds({ capabilities, noNewPrivs }: PrivilegeSettings): readonly Step[] {
-  const steps: Step[] = [];
-  if (capabilities?.isKept) steps.push(...keep(capabilities.left));
-  else if (capabilities !== undefined) steps.push(...inheritNone());
-  if (noNewPrivs) steps.push(giveUpNewPrivileges("noNewPrivs"));
-  return steps;
+export function afterIds({ capabilities }: PrivilegeSettings): readonly Step[] {
+  if (capabilities === undefined) return [];
+  const { isKept, left, added } = capabilities;
+  if (isKept) return keep(left);
+  return left.size < CAPABILITIES.length ? [...inheritNone(), ...add(added)] : add(added);
+}
+
+/**
+ * Gives up gaining privileges, where that was asked for, or not forbidden to who is not root in a user namespace of its own.
+ *
+ * @param uid Who the command is in its user namespace; undefined where it has none of its own.
+ */
+export function noNewPrivileges(asked: boolean | undefined, uid: Caller["uid"] | undefined): readonly Step[] {
+  const option = "noNewPrivs";
+  const give = giveUpNewPrivileges(option);
+  if (asked !== undefined) return asked ? [give] : [];
+  if (uid === undefined || uid === 0) return [];
+  const step: Step = { ...give, what: `${give.what}, as who is not root in a user namespace` };
+  if (uid !== ANYBODY) return [step];
+  const known: Bytes = { bytes: new Uint8Array(4), name: "<uid>" };
+  const what = "see whether the command is root";
+  return [
+    { call: "geteuid", args: [], what, option, stores: { in: known, at: 0 } },
+    // The word is compared, and nobody waits: root leaves out the next step.
+    {
+      call: "futex",
+      args: [known, FUTEX_WAIT, 0, NO_TIME],
+      what,
+      option,
+      tolerate: [["EAGAIN", 0], ["ETIMEDOUT", 1]],
+    },
+    step,
+  ];
 }
 
 /** Ambient capabilities are what a program has that knows nothing of them. */
@@ -134,12 +164,35 @@ function keep(left: ReadonlySet<CapabilityName>): readonly Step[] {
       what: none ? "give up all capabilities" : "keep capabilities",
       option,
     },
-    ...[...left].map((name): Step => ({
-      call: "prctl",
-      args: [PR_CAP_AMBIENT, RAISE, { value: CAPABILITIES.indexOf(name), name }, 0, 0],
-      what: `keep ${name} for any program`,
-      option,
-    })),
+    ...[...left].map((name) => raise(name, "keep")),
+  ];
+}
+
+function raise(name: CapabilityName, verb: "keep" | "give"): Step {
+  const args = [PR_CAP_AMBIENT, RAISE, { value: CAPABILITIES.indexOf(name), name }, 0, 0];
+  return { call: "prctl", args, what: `${verb} ${name} for any program`, option: "capabilities" };
+}
+
+/** It ORs into the second word, whoever waits for the first: futex(2). The operand is the number of a bit. */
+const FUTEX_WAKE_OP: Named = { value: 5, name: "FUTEX_WAKE_OP" };
+const OR_BIT = 0xa000_0000; // (FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT) << 28
+
+/** What is ambient has to be inheritable. The other sets are written as they are. */
+function add(added: ReadonlySet<CapabilityName>): readonly Step[] {
+  if (added.size === 0) return [];
+  const option = "capabilities";
+  const what = `give ${[...added].join(", ")}`;
+  const sets: Bytes = { bytes: new Uint8Array(24), name: "<sets>" };
+  return [
+    { call: "capget", args: [CAPABILITY_HEADER, sets], what, option },
+    ...[...added].map((name): Step => {
+      const number = CAPABILITIES.indexOf(name);
+      const word = { in: sets, at: INHERITABLE[number >> 5]! };
+      const or = { value: OR_BIT + ((number & 31) << 12), name: `FUTEX_OP(OR, 1 << ${number & 31})` };
+      return { call: "futex", args: [word, FUTEX_WAKE_OP, 0, 0, word, or], what: `give ${name}`, option };
+    }),
+    { call: "capset", args: [CAPABILITY_HEADER, sets], what, option },
+    ...[...added].map((name) => raise(name, "give")),
   ];
 }
 

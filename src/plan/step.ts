@@ -39,12 +39,23 @@ export interface CallerFolder {
 /** A NULL-terminated array of strings: argv or envp. */
 export interface Strings {
   /** Strings, or one block in which each string ends with a NUL. */
-  readonly strings: readonly string[] | Uint8Array;
+  readonly strings: readonly (string | ChildPid)[] | Uint8Array;
+}
+
+/** The child's pid in decimal, known only when the plan runs. */
+export interface ChildPid {
+  readonly childPid: true;
 }
 
 /** A `struct sock_fprog`: a program that the kernel runs on every system call, as its records. */
 export interface FilterProgram {
   filter(architecture: Architecture): Uint8Array;
+}
+
+/** A place in bytes that calls read or write. */
+export interface PartOf {
+  readonly in: Bytes;
+  readonly at: number;
 }
 
 /** What an earlier step of the same section returned. */
@@ -69,6 +80,7 @@ export type Argument =
   | null
   | Named
   | Bytes
+  | PartOf
   | Strings
   | ResultOf
   | ChildFolder
@@ -91,7 +103,13 @@ export interface Step {
   /** How many of the following steps to leave out when it succeeds. */
   readonly skip?: number;
   /** Where what it returns is put when it succeeds, as an int: a later call reads it there. It has five arguments at most. */
-  readonly stores?: { readonly in: Bytes; readonly at: number };
+  readonly stores?: PartOf;
+  /**
+   * Whether it is a clone(2) that makes a helper, for a program that is done when the plan goes on: the next
+   * {@linkcode skip} steps are the helper's, the last of which execute it. What it returns is 0 where the program has
+   * ended well, and otherwise EPERM.
+   */
+  readonly helper?: boolean;
   /** Whether it returns a file descriptor that is not needed after the section, which then closes it. */
   readonly opens?: boolean;
 }

@@ -13,6 +13,7 @@ import {
   SHARED_OPTION_NAMES,
 } from "../command_options.ts";
 import { stepError } from "../errors.ts";
+import { withSubordinateIds } from "../machine/facts.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
 import { reactor } from "../machine/reactor.ts";
 import { checkNames } from "../checks.ts";
@@ -187,7 +188,7 @@ export class Command implements Deno.Command {
         ...this.#more,
         init,
       };
-      const plan = planChild(settings, child, caller);
+      const plan = planChild(withSubordinateIds(settings, caller), child, caller);
       const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace());
       const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
       const spawned = setsScore ? keepingOwnScore(start) : start();
@@ -324,7 +325,7 @@ export function refusal(refused: Refused, { command, cwd }: Omit<ChildSettings, 
     if (cause.code === "ENOENT") return denoError(NotFound, command, `No such cwd '${cwd}'`, cause);
     if (cause.code === "ENOTDIR") return denoError(NotADirectory, command, `cwd is not a directory '${cwd}'`, cause);
   }
-  if (step.call === "execve") {
+  if (step.call === "execve" && step.option === undefined) { // The command's, and not newuidmap's.
     const reason = `${errnoText(errno)} (os error ${errno})`;
     if (cause.code === "EACCES") return denoError(PermissionDenied, command, reason, cause);
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") {

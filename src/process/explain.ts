@@ -4,6 +4,7 @@
  * @module
  */
 
+import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { checkNames, id } from "../checks.ts";
 import type { Settings } from "../options.ts";
@@ -32,7 +33,13 @@ export function explain(settings: Settings, command: string | URL | undefined, o
   const { caller, environment } = as === undefined
     ? library().context()
     : { caller: callerOf(checked(as)), environment: new Uint8Array() };
-  return explainFor(described(settings, caller, options.cwd), command, commandOptions, caller, environment);
+  return explainFor(
+    withSubordinateIds(described(settings, caller, options.cwd), caller),
+    command,
+    commandOptions,
+    caller,
+    environment,
+  );
 }
 
 /** The settings with the view that they would have on this machine, where that depends on it. */

@@ -21,7 +21,7 @@ export interface Half {
 
 /** What an argument must be. */
 export interface Condition {
-  readonly op: "==" | "!=" | "&";
+  readonly op: "==" | "!=" | "<" | "<=" | ">" | ">=" | "&";
   /** The halves that it is about; the upper one first. */
   readonly halves: readonly Half[];
 }
@@ -69,6 +69,7 @@ const LOAD = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JUMP = 0x05; // BPF_JMP | BPF_JA
 const IF_EQUAL = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IF_ABOVE = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const IF_NOT_BELOW = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const IF_ANY_BIT = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN = 0x06; // BPF_RET | BPF_K
@@ -185,14 +186,29 @@ function check({ op, halves }: Condition, left: number): Instruction[] {
     const [holds, fails] = [code.length, code.length + left]; // How far it is to either end from here.
     const load: Instruction[] = [[LOAD, 0, 0, ARGUMENTS_AT + half.index * 8 + (half.upper ? 4 : 0)]];
     if (op !== "&" && half.mask !== 0xffff_ffff) load.push([AND, 0, 0, half.mask]);
-    const test: Instruction = op === "=="
-      ? [IF_EQUAL, 0, fails, half.value]
+    const test: Instruction[] = op === "=="
+      ? [[IF_EQUAL, 0, fails, half.value]]
       : op === "!="
-      ? [IF_EQUAL, isLast ? fails : 0, isLast ? 0 : holds, half.value]
-      : [IF_ANY_BIT, isLast ? 0 : holds, isLast ? fails : 0, half.value];
-    code = [...load, test, ...code];
+      ? [[IF_EQUAL, isLast ? fails : 0, isLast ? 0 : holds, half.value]]
+      : op === "&"
+      ? [[IF_ANY_BIT, isLast ? 0 : holds, isLast ? fails : 0, half.value]]
+      : compareOrder(op, half.value, isLast, holds, fails);
+    code = [...load, ...test, ...code];
   }
   return code;
+}
+
+/** The upper half decides, unless it is the same: then the lower one does. */
+function compareOrder(
+  op: "<" | "<=" | ">" | ">=",
+  value: number,
+  isLast: boolean,
+  holds: number,
+  fails: number,
+): Instruction[] {
+  const [above, below] = op.startsWith(">") ? [holds, fails] : [fails, holds];
+  if (!isLast) return [[IF_ABOVE, above + 1, 0, value], [IF_EQUAL, 0, below, value]];
+  return [[op === ">" || op === "<=" ? IF_ABOVE : IF_NOT_BELOW, above, below, value]];
 }
 
 /** sizeof(struct seccomp_data) */

@@ -502,8 +502,8 @@ situation(
   "a range of ids that is not the caller's",
   { options: RANGES },
   "EPERM",
-  /Without CAP_SETUID only the caller's own user id can be mapped.* no range in \/etc\/subuid/,
-  /privateUser alone maps the caller/,
+  /newuidmap maps .* its ranges in \/etc\/subuid, which has not 100000 and the 9 after it/,
+  /usermod --add-subuids 100000-165535 USER/,
   ["nobody"],
 );
 situation(
@@ -514,20 +514,24 @@ situation(
     },
   },
   "EPERM",
-  /Without CAP_SETGID only the caller's own group id can be mapped, .* setgroups\(2\) is given up/,
+  /newgidmap maps .* its ranges in \/etc\/subgid, which has not 100000 and the 9 after it/,
+  /usermod --add-subgids 100000-165535 USER/,
+  ["nobody"],
+);
+situation(
+  "a range of ids where newuidmap cannot be root",
+  { options: RANGES, script: `mount -o bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin; exec "$@"` },
+  "EPERM",
+  /"\/usr\/bin\/newuidmap" is root's by its set-user-ID bit, and that does nothing here: it is on a mount with nosuid/,
   /privateUser alone maps the caller/,
   ["nobody"],
 );
 situation(
-  "a range of ids that is the caller's by subuid",
-  {
-    options: RANGES,
-    script:
-      `mount -t tmpfs none /mnt; echo nobody:100000:65536 > /mnt/subuid; mount --bind /mnt/subuid /etc/subuid; exec "$@"`,
-  },
+  "setgroups that is not to be given up",
+  { options: { privateUser: { setgroups: "allow" } } },
   "EPERM",
-  /The range that this user has in \/etc\/subuid is for newuidmap/,
-  /privateUser alone maps the caller/,
+  /Without CAP_SETGID the caller's own group id can be mapped only where setgroups\(2\) is given up/,
+  /Leave setgroups out of privateUser/,
   ["nobody"],
 );
 situation(

@@ -44,7 +44,12 @@ function childOf(settings: Settings, command: string, options: CommandOptions): 
 
 /** Refuses the calls of one actor that were chosen, by how many it made before. */
 function refusing(by: Actor, errnos: ReadonlyMap<number, string>): Fault {
-  return (attempt, nth) => attempt.by === by ? errnos.get(nth) : undefined;
+  return (attempt, nth) => actorOf(attempt) === by ? errnos.get(nth) : undefined;
+}
+
+/** What a helper does is in the parent's section. */
+function actorOf({ by }: { readonly by: Actor }): Actor {
+  return by === "helper" ? "parent" : by;
 }
 
 function simulate(child: ChildSettings, caller: Caller, fault?: Fault): Simulator {
@@ -136,11 +141,21 @@ function told(section: readonly Step[], index: number, errno: string): [Step, st
 function walk(section: readonly Step[], refusals: readonly (readonly [number, string])[]): number[] {
   const errnos = new Map(refusals);
   const made: number[] = [];
+  let helperEnd = 0;
   for (let index = 0; index < section.length;) {
     const step = section[index]!;
-    const errno = errnos.get(made.length) ?? (step.call === "futex" ? "EAGAIN" : undefined);
+    const errno = errnos.get(made.length) ??
+      (step.call === "futex" && step.tolerate !== undefined ? "EAGAIN" : undefined);
     made.push(index);
-    if (errno === undefined && step.call.startsWith("execve")) break;
+    if (step.helper && errno === undefined) {
+      helperEnd = ++index + step.skip!;
+      continue;
+    }
+    if (errno === undefined && step.call.startsWith("execve")) {
+      if (index >= helperEnd) break;
+      index = helperEnd;
+      continue;
+    }
     index += 1 + (errno === undefined ? step.skip ?? 0 : step.tolerate!.find(([name]) => name === errno)![1]);
   }
   return made;
@@ -157,7 +172,7 @@ function checkError(error: Error, step: Step, errno: string): void {
 
 function checkNothingLeft(simulator: Simulator, by: Actor, nth: number, before: readonly string[]): void {
   const { calls, child, process } = simulator;
-  const made = calls.filter((call) => call.by === by);
+  const made = calls.filter((call) => actorOf(call) === by);
   assert(made[nth]!.result < 0);
   assertEquals(made.slice(nth + 1).filter(({ call }) => call !== "close"), [], "something was done after the refusal");
   if (by === "parent") assertEquals(calls.filter(({ by }) => by === "child"), []);
@@ -210,7 +225,7 @@ function rehearseSetup(settings: Settings): boolean {
   const all = new Simulator();
   setup(settings, undefined, all);
   checkSetUp(all);
-  const order: Record<Actor, number> = { parent: 0, child: 0, thread: 0 };
+  const order: Record<Actor, number> = { parent: 0, helper: 0, child: 0, thread: 0 };
   for (const call of all.calls) {
     const nth = order[call.by]++;
     if (call.call === "close") continue;

@@ -116,3 +116,27 @@ Deno.test("a step that meets a race is made again, and not for ever", () => {
   const [, many] = spawnWith(1_000);
   assert("step" in many && many.step.call === "openat2");
 });
+
+Deno.test("Simulator shows what a helper does, apart from its parent", () => {
+  const map = [{ inside: 0, outside: 1000 }, { inside: 1, outside: 100_000, count: 9 }];
+  const options: NamespaceOptions = { privateUser: { uidMap: map, gidMap: map } };
+  const caller = callerOf({ uid: 1000 });
+  const [{ calls, child, process }, outcome] = simulate(options, { caller });
+  assert("pid" in outcome);
+  assertEquals(child!.program, "/a/true");
+  assertEquals([...process.fds.keys()], [0, 1, 2, outcome.pidfd]);
+  const executed = calls.filter(({ by, call }) => by === "helper" && call === "execve");
+  assertEquals(
+    executed.map(({ args: [path, argv] }) => [path, argv]),
+    ["newuidmap", "newgidmap"].map((name) => {
+      return [`/run/wrappers/bin/${name}`, [name, String(outcome.pid), "0", "1000", "1", "1", "100000", "9"]];
+    }),
+  );
+
+  const isExecutable = (path: string) => !path.endsWith("/newgidmap");
+  const [without, refused] = simulate(options, { caller, isExecutable });
+  assert("step" in refused);
+  assertEquals([refused.step.call, refused.step.args[0]], ["execve", "/usr/bin/newgidmap"]);
+  assertEquals(without.child!.program, undefined);
+  assertEquals([...without.process.fds.keys()], [0, 1, 2]);
+});

@@ -27,6 +27,7 @@ Deno.test("explain() lists every step in order, the clone first", () => {
     "futex(&parent, FUTEX_WAIT, FUTEX_OWNER_DIED, {tv_sec=0, tv_nsec=0})",
     "futex(&go, FUTEX_WAIT, 0, NULL)",
     `sethostname("box", 3)`,
+    "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)",
     "close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)",
     "close_range(3, ~0U, 0)",
     "rt_sigprocmask(SIG_SETMASK, [], NULL, 8)",
@@ -152,4 +153,23 @@ Deno.test("picture() shows processes, namespaces and mounts", () => {
     "  child --- mount0",
     "  child --- mount1",
   ]);
+});
+
+Deno.test("explain() says what a helper does between the parent's steps", () => {
+  const map = [{ inside: 0, outside: 1000 }, { inside: 1, outside: 100_000, count: 9 }];
+  const explanation = explain({ privateUser: { uidMap: map, gidMap: [{ inside: 0, outside: 100 }] } });
+  const helpers = explanation.steps.filter(({ by }) => by === "helper");
+  assertEquals(new Set(helpers.map(({ call }) => call)), new Set(["openat", "dup3", "close_range", "execve"]));
+  assertEquals(
+    helpers.at(-1)!.text,
+    `execve("/usr/bin/newuidmap", ["newuidmap", <child>, "0", "1000", "1", "1", "100000", "9"], [])`,
+  );
+  const conditional = helpers.filter(({ onlyAfter }) => onlyAfter.length > 0).map(({ args: [path] }) => path);
+  assertEquals(conditional, ["3", `"/usr/local/bin/newuidmap"`, `"/usr/bin/newuidmap"`]);
+  // What comes behind is made in any case, the child's first step, too.
+  assertEquals(explanation.steps.filter(({ by, onlyAfter }) => by === "parent" && onlyAfter.length > 0), []);
+  const text = String(explanation);
+  assertStringIncludes(text, 'A helper:\n  for privateUser\n    openat(AT_FDCWD, "/dev/null", O_RDWR)');
+  assertStringIncludes(text, "Map user ids (0 to 1000; 1 to 100000, 9 of them) by newuidmap.");
+  assertStringIncludes(picture(explanation), "by newuidmap");
 });

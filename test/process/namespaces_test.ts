@@ -252,7 +252,7 @@ isolatedTest("privateUser with ids that the caller may not map says so", async (
   ]);
   const { error } = result!;
   assertEquals([error?.name, error?.code, error?.option], ["NamespaceError", "EPERM", "privateUser"]);
-  assertMatch(error!.hint ?? "", /Without CAP_SETUID only the caller's own user id/);
+  assertMatch(error!.hint ?? "", /newuidmap maps the caller's own id, alone/);
 });
 
 isolatedTest("privateUser takes maps of several ranges from root", async () => {

@@ -10,6 +10,7 @@ import { nsrunArgv, stdoutOf } from "../support/cli.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
 import { runArgv, runProgram, type User } from "../support/program.ts";
+import { seeded } from "../support/random.ts";
 
 launcherFd(); // It is kept: no test is to be blamed for that.
 
@@ -90,6 +91,48 @@ for (const user of USERS) {
       { user },
     );
     assertEquals([stdout, stderr], ["1\n42\n", ""]);
+  });
+
+  isolatedTest(`arguments are compared as the rules say, by the kernel, as ${user}`, async () => {
+    // Calls without arguments have those of the test in their registers, which only the filter looks at.
+    const calls = ["getppid", "getuid", "getgid", "geteuid", "getegid", "getpgrp", "getpid"];
+    const random = seeded(13);
+    const half = () =>
+      [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, Math.floor(random() * 2 ** 32)][
+        Math.floor(random() * 6)
+      ]!;
+    const value = () => BigInt(half()) << 32n | BigInt(half());
+    const compared = { "==": 0, "<": 1, "<=": 2, ">": 3, ">=": 4, "!=": 5 } as const;
+    for (let round = 0; round < 4; round++) {
+      const wanted = value() || 1n;
+      const mask = round % 2 === 0 ? 2n ** 64n - 1n : 0xffff_ffffn;
+      const ops = Object.keys(compared).map((op) => op as keyof typeof compared)
+        .filter((op) => !(op === "<" && (wanted & mask) === 0n || op === ">" && (wanted & mask) === mask));
+      const rules = ops.map((op) => ({
+        calls: [calls[compared[op]]!],
+        action: { errno: "ERANGE" },
+        args: [{ index: 3, op, value: String(wanted & mask), mask: String(mask) }],
+      }));
+      const given = [wanted, wanted - 1n, BigInt.asUintN(64, wanted + 1n), ...Array.from({ length: 30 }, value)];
+      const made = ops.flatMap((op) => given.map((one): Call => [calls[compared[op]]!, 0, 0, 0, one]));
+      const expected = ops.flatMap((op) =>
+        given.map((all) => {
+          const [one, other] = [all & mask, wanted & mask];
+          const order = one < other ? -1 : one > other ? 1 : 0;
+          const holds = {
+            "==": order === 0,
+            "<": order < 0,
+            "<=": order <= 0,
+            ">": order > 0,
+            ">=": order >= 0,
+            "!=": order !== 0,
+          };
+          return holds[op] ? "ERANGE" : "";
+        })
+      );
+      const options = { seccomp: { default: "allow", rules } };
+      assertEquals(await failures(user, options, made), expected, `${wanted} & ${mask}`);
+    }
   });
 
   isolatedTest(`a filter cannot be taken off, as ${user}`, async () => {

@@ -29,7 +29,21 @@ function fits({ index, op, value, mask = ALL_BITS }: SeccompArgument, args: read
   const given = args[index]!;
   const wanted = BigInt.asUintN(64, BigInt(value));
   if (op === "&") return (given & wanted) !== 0n;
-  return ((given & BigInt(mask)) === (wanted & BigInt(mask))) === (op === "==");
+  const [one, other] = [given & BigInt(mask), wanted & BigInt(mask)];
+  switch (op) {
+    case "==":
+      return one === other;
+    case "!=":
+      return one !== other;
+    case "<":
+      return one < other;
+    case "<=":
+      return one <= other;
+    case ">":
+      return one > other;
+    case ">=":
+      return one >= other;
+  }
 }
 
 /** The rules as their description has them. */
@@ -52,12 +66,15 @@ function randomValue(random: Random): bigint {
 }
 
 function randomArgument(random: Random): SeccompArgument {
-  const [index, op] = [Math.floor(random() * 6), pick(random, ["==", "!=", "&"] as const)];
+  const ops = ["==", "!=", "<", "<=", ">", ">=", "&"] as const;
+  const [index, op] = [Math.floor(random() * 6), pick(random, ops)];
   const value = randomValue(random);
   if (op === "&") return { index, op, value: value || 1n };
-  if (random() < 0.5) return { index, op, value };
-  const mask = randomValue(random) || 0xffff_ffffn;
-  return { index, op, value: value & mask, mask };
+  const mask = random() < 0.5 ? ALL_BITS : randomValue(random) || 0xffff_ffffn;
+  const masked = value & mask;
+  // What nothing is below or above is refused.
+  if (op === "<" && masked === 0n || op === ">" && masked === mask) return { index, op: "!=", value: masked, mask };
+  return mask === ALL_BITS ? { index, op, value } : { index, op, value: masked, mask };
 }
 
 function randomProfile(random: Random, ruleCount: number): SeccompProfile {
@@ -166,4 +183,42 @@ Deno.test("a filter that is too long for the kernel is refused", () => {
   }));
   const filter = filterOf({ default: "allow", rules });
   assertThrows(() => compileFilter(filter, "x86_64"), RangeError, `at most ${INSTRUCTIONS_MAX} instructions`);
+});
+
+Deno.test("comparisons are of 64 bits without a sign, at every edge of both halves", () => {
+  const edges = [0n, 1n, 2n, 0x7fff_ffffn, 0x8000_0000n, 0xffff_fffen, 0xffff_ffffn];
+  const values = edges.flatMap((upper) => edges.map((lower) => upper << 32n | lower));
+  for (const op of ["==", "!=", "<", "<=", ">", ">="] as const) {
+    for (const value of values) {
+      if (op === "<" && value === 0n || op === ">" && value === ALL_BITS) continue;
+      const argument = { index: 2, op, value };
+      const program = compileFilter(
+        filterOf({ default: "allow", rules: [{ calls: ["read"], action: "log", args: [argument] }] }),
+        "x86_64",
+      );
+      for (const given of values) {
+        const args = [0n, 0n, given];
+        const expected = fits(argument, args) ? RET.log : RET.allow;
+        assertEquals(interpret(program, "x86_64", 0, args), expected, `${given} ${op} ${value}`);
+      }
+    }
+  }
+});
+
+Deno.test("24 comparisons of both halves are as far as a condition jumps", () => {
+  const args = Array.from({ length: 24 }, (_, index): SeccompArgument => {
+    return { index: index % 6, op: index % 2 === 0 ? ">=" : "<=", value: 0x5_0000_0005n, mask: 0xf_ffff_ffffn };
+  });
+  const program = compileFilter(
+    filterOf({ default: "allow", rules: [{ calls: ["read"], action: "log", args }] }),
+    "x86_64",
+  );
+  assertEquals(interpret(program, "x86_64", 0, Array(6).fill(0x5_0000_0005n)), RET.log);
+  for (let index = 0; index < 6; index++) {
+    for (const other of [0x5_0000_0004n, 0x5_0000_0006n, 0x4_0000_0005n]) {
+      const given = Array(6).fill(0x5_0000_0005n).with(index, other);
+      const holds = index % 2 === 0 ? other >= 0x5_0000_0005n : other <= 0x5_0000_0005n;
+      assertEquals(interpret(program, "x86_64", 0, given), holds ? RET.log : RET.allow);
+    }
+  }
 });

@@ -117,11 +117,32 @@ export const OPTION_SETS: readonly OptionSet[] = [
 /** What strace(1) shows in too many ways to be compared. */
 export const PRIVILEGE_SETS: readonly OptionSet[] = [
   { options: { privateUser: { uid: 5 }, disableUserNamespaces: true } },
+  {
+    // By newuidmap and newgidmap, by who may not write them.
+    options: {
+      privateUser: {
+        uidMap: [{ inside: 0, outside: 65534 }, { inside: 1, outside: 100_000, count: 9 }],
+        gidMap: [{ inside: 0, outside: 65534 }, { inside: 1, outside: 100_000, count: 9 }],
+      },
+    },
+    commandOptions: { uid: 3, gid: 5 },
+  },
+  {
+    options: {
+      privateUser: {
+        uidMap: [{ inside: 0, outside: 100_000, count: 9 }],
+        gidMap: [{ inside: 9, outside: 65534 }],
+        setgroups: "deny",
+      },
+    },
+  },
   { options: { groups: [5, 6] }, commandOptions: { uid: 7 }, user: "root" },
   { options: { privateUser: true, noNewPrivs: true, umask: "077" } },
   { options: { rlimits: { nofile: 64, as: "1g", core: 0, nproc: [100, "unlimited"] }, cpuAffinity: [0, 65] } },
   { options: { privateUser: true, capabilities: "none", privateKeyring: true, oomScoreAdj: 5 } },
   { options: { privateUser: true, capabilities: { drop: ["CAP_NET_RAW", "CAP_SYS_PTRACE"] } } },
+  { options: { privateUser: { uid: 5 }, capabilities: { add: ["CAP_NET_RAW", "CAP_BPF"], drop: ["CAP_KILL"] } } },
+  { options: { capabilities: { add: ["CAP_CHOWN"] } }, commandOptions: { uid: 7 }, user: "root" },
   { options: { landlock: { execute: ["/"], read: ["/etc/passwd"], write: ["/dev/null"], connectTcp: [443] } } },
   { options: { privateUser: true, landlock: { bindTcp: [], ifMissing: "skip" }, privatePid: true, init: true } },
   {

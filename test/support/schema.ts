@@ -90,7 +90,11 @@ export async function makeSchema(): Promise<string> {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "nsrun --config",
     type: "object",
-    properties: { ...OTHERS, ...object(own), ...object(interfaces.get("NamespaceOptions")!) },
+    properties: {
+      ...OTHERS,
+      ...object(own),
+      ...object([...interfaces.get("NamespaceOptions")!, ...interfaces.get("PrivilegeOptions")!]),
+    },
     additionalProperties: false,
   };
   return `${JSON.stringify(schema, null, 2)}\n`;
