@@ -356,7 +356,7 @@ function mount(
 function open(process: SimulatedProcess, folder: number, path: string, flags: number): number {
   const base = process.fds.get(folder)?.description;
   if (folder >= 0 && base === undefined) return no("EBADF");
-  const [, kind] = /^\/proc\/thread-self\/ns\/(\w+)$/.exec(path) ?? [];
+  const [, kind] = /^\/proc\/(?:thread-)?self\/ns\/(\w+?)(?:_for_children)?$/.exec(path) ?? [];
   const whole = base !== undefined ? `${base.path}/${path}` : path === "." ? process.cwd : path;
   const description: Description = {
     path: whole,
