@@ -2,6 +2,7 @@
 
 const std = @import("std");
 const linux = std.os.linux;
+const remount = @import("remount.zig");
 
 pub const Kernel = struct {
     /// A descriptor that stays open where all of a range are closed, as they are before Linux 5.11: the plan does not
@@ -12,6 +13,7 @@ pub const Kernel = struct {
         if (number == @intFromEnum(linux.SYS.close_range) and args[2] == 0) {
             if (kernel.kept) |fd| if (fd >= args[0] and fd <= args[1]) return closeAround(fd, args);
         }
+        if (number == remount.call_number) return remount.call(args);
         const result = linux.syscall6(@enumFromInt(number), args[0], args[1], args[2], args[3], args[4], args[5]);
         return @bitCast(@as(u64, result));
     }

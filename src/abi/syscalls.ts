@@ -55,6 +55,7 @@ const NUMBERS = {
   prlimit64: [302, 261],
   prctl: [157, 167],
   read: [0, 63],
+  remount_tree: [0x4e53_0000, 0x4e53_0000], // Ours: see shim/remount.zig.
   rt_sigprocmask: [14, 135],
   seccomp: [317, 277],
   sched_setaffinity: [203, 122],

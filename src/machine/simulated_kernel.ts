@@ -311,6 +311,7 @@ export function answer(
     case "mkdirat":
     case "mknodat":
     case "mount_setattr":
+    case "remount_tree":
     case "fsconfig":
       return hasFolder(process, a as number) ? 0 : no("EBADF");
     case "symlinkat":

@@ -3,10 +3,12 @@
 import { assertEquals } from "@std/assert";
 import { Namespace } from "../../mod.ts";
 import { isolatedTest } from "../support/leaks.ts";
+import { USERS } from "../support/nobody.ts";
 import { programArgv, runProgram } from "../support/program.ts";
 
 const CLONE3 = 435;
 const CLOSE_RANGE = 436;
+const MOUNT_SETATTR = 442;
 const LANDLOCK_CREATE_RULESET = 444;
 
 /** The text of a program in whose first thread this system call fails with this errno. */
@@ -27,6 +29,7 @@ function without(syscall: number, errno: number, code: string): string {
       },
     );
     const program = new BigUint64Array([4n, BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(filter)))]);
+    if (libc.symbols.prctl(38, 1n, null, 0n, 0n) !== 0) throw new Error("no PR_SET_NO_NEW_PRIVS");
     if (libc.symbols.prctl(22, 2n, program, 0n, 0n) !== 0) throw new Error("no PR_SET_SECCOMP");
     ${code}
     libc.symbols._exit(0); // Deno may start a thread on its way out, which the filter would not let it.
@@ -97,5 +100,78 @@ for (const [errno, name] of [[38, "ENOSYS"], [95, "EOPNOTSUPP"], [22, "EINVAL"],
       console.log(new Namespace({ landlock: { ...landlock, ifMissing: "skip" } }).command("true").outputSync().code);`,
     ));
     assertEquals([stdout, stderr], [`${name} landlock true\n0\n`, ""]);
+  });
+}
+
+/** Mounts with flags of their own, one over the other, one with a name that mountinfo writes in another way. */
+const TREE = `
+  mount -t tmpfs -o mode=777,nosuid tree /mnt
+  mkdir -m 777 "/mnt/a b" /mnt/ab /mnt/over /mnt/over/hidden
+  mount -t tmpfs -o mode=777,nodev,noexec,noatime "a b" "/mnt/a b"
+  mkdir -m 777 "/mnt/a b/in"
+  mount -t tmpfs -o mode=777 in "/mnt/a b/in"
+  mount -t tmpfs -o ro,mode=777 hidden /mnt/over/hidden
+  mount -t tmpfs -o mode=777 over /mnt/over
+  mount -t tmpfs -o mode=777 twice /mnt/ab
+  mount -t tmpfs -o mode=777 twice /mnt/ab
+  touch "/mnt/a b/in/file"
+`;
+
+const IN_TREE = `
+  const options = (mounts) => ({ privatePid: true, mounts: [{ type: "tmpfs", target: "/tmp" }, ...mounts] });
+  const script = \`
+    cut -d " " -f 5,6 /proc/self/mountinfo | grep -E "^/(tmp/x|mnt($|/a))"
+    for folder in "/tmp/x" "/tmp/x/a b" "/tmp/x/a b/in" /tmp/x/ab /tmp/x/over /mnt "/mnt/a b/in"; do
+      touch "$folder/new" 2> /dev/null && echo "$folder: written" && rm "$folder/new"
+    done
+    find /tmp/x /mnt | sort\`;
+  for (
+    const mounts of [
+      [{ type: "bind", source: "/mnt", target: "/tmp/x", readonly: true }],
+      [{ type: "bind", source: "/mnt", target: "/tmp/x", nosuid: true, nodev: true, noexec: true }],
+      [{ type: "bind", source: "/mnt/a b/in/file", target: "/tmp/x", readonly: true }],
+      [{ type: "bind", source: "/mnt/a b", target: "/tmp/x" }, { type: "remount", target: "/tmp/x", readonly: true }],
+      [
+        { type: "bind", source: "/mnt/a b", target: "/tmp/x" },
+        { type: "remount", target: "/tmp/x", recursive: false, readonly: true, nosuid: true },
+      ],
+      [{ type: "remount", target: "/mnt", readonly: true }, { type: "hide", target: "/mnt/a b/in" }],
+      [{ type: "hide", target: "/mnt/a b/in/file" }],
+      [{ type: "bind", source: "/mnt/a b", target: "/tmp/x", readonly: true }, { type: "tmpfs", target: "/tmp/x/in" }],
+    ]
+  ) {
+    const { code, stdout } = new Namespace(options(mounts)).command("sh", { args: ["-c", script] }).outputSync();
+    console.log(JSON.stringify(mounts), code);
+    Deno.stdout.writeSync(stdout);
+  }
+  try {
+    const mounts = [{ type: "bind", source: "/mnt/a b", target: "/tmp/x" }, { type: "remount", target: "/tmp/x", noexec: false }];
+    new Namespace(options(mounts)).command("true").outputSync();
+    console.log("changed");
+  } catch (error) {
+    console.log(error.code, error.message.split("\\n")[0]);
+  }
+`;
+
+/** Without the lines of mounts that others are over, which nothing leads to. */
+function uncovered(text: string): string {
+  const target = (line: string | undefined) => line?.match(/^(\S+) r[ow],/)?.[1];
+  const lines = text.split("\n").filter((line) => target(line)?.endsWith("/over/hidden") !== true);
+  return lines.filter((line, index) => target(line) === undefined || target(line) !== target(lines[index + 1]))
+    .join("\n");
+}
+
+for (const user of USERS) {
+  isolatedTest(`mounts have the same flags where there is no mount_setattr, as ${user}`, async () => {
+    const [now, before] = await Promise.all([IN_TREE, without(MOUNT_SETATTR, 38, IN_TREE)].map(async (code) => {
+      const argv = programArgv(code, { user });
+      const { code: status, stdout, stderr } = await new Namespace({ privateMount: true })
+        .command("sh", { args: ["-ec", `${TREE}exec "$@"`, "sh", ...argv] }).output();
+      assertEquals(status, 0, new TextDecoder().decode(stderr));
+      return uncovered(new TextDecoder().decode(stdout));
+    }));
+    assertEquals(before, now);
+    assertEquals(now!.match(/^\/tmp\/x.* ro,/gm)?.length, 10, now);
+    assertEquals(now!.match(/written/g)?.length, 19, now);
   });
 }
