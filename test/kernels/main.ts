@@ -1,5 +1,5 @@
 /**
- * The tests on other kernels: `deno task test:kernels [-- release...] [-- test paths]`.
+ * The tests on other kernels: `deno task test:kernels [-- release...] [-- test paths and options of "deno test"]`.
  *
  * Boots Debian's kernels in qemu, one after the other, over this system's own files, of which nothing is changed, and
  * runs `deno test -A` there as root. It takes root, apt-get and qemu-system-x86; kernels are kept in $XDG_CACHE_HOME.
@@ -12,7 +12,8 @@ import { exists, kernelFolder, KERNELS, Missing, run, takeKernel } from "./packa
 
 const given = Deno.args.filter((argument) => argument !== "--");
 const releases = given.filter((argument) => KERNELS.has(argument));
-const paths = given.filter((argument) => !KERNELS.has(argument));
+const options = given.filter((argument) => argument.startsWith("-"));
+const paths = given.filter((argument) => !KERNELS.has(argument) && !argument.startsWith("-"));
 let passed = 0;
 let failed = 0;
 let ignored = 0;
