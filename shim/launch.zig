@@ -227,12 +227,22 @@ fn childMain(child: *const Child) noreturn {
     if (bundle.status_fd >= 0) output.findNamespaces(&job.shared.namespaces);
     var program = job.program;
     const opened = bundle.variants[job.variant].opened;
-    if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
+    if (opened != plan_zig.nowhere) program.opened = @intCast(keptOpen(plan, results, opened));
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
     child.supervisor.restoreSignals();
     const refusal = program.execute();
     Report.write(&.{ .stage = .execution, .step = refusal.folder, .errno = refusal.errno }, ends[1]);
     linux.exit_group(exit_failed);
+}
+
+/// Where a descriptor is that a step has opened: before Linux 5.11 a later one puts it where nothing closes it.
+fn keptOpen(plan: *const plan_zig.Plan, results: []const i64, opened: u32) i64 {
+    var fd = results[opened];
+    for (plan.child, results[0..plan.child.len]) |step, result| {
+        if (step.number != @intFromEnum(linux.SYS.dup3) or step.kind(0) != .result or step.args[0] != opened) continue;
+        if (result >= 0) fd = result;
+    }
+    return fd;
 }
 
 /// Says what failed, and ends.

@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { Namespace } from "../../mod.ts";
+import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
 import { programArgv, runProgram } from "../support/program.ts";
@@ -83,7 +84,7 @@ isolatedTest("the shim is loaded where vm.memfd_noexec forbids executable memfds
   const { code, stdout, stderr } = await new Namespace({ privatePid: true })
     .command("sh", { args: ["-c", script, "sh", deno!, ...args] }).output();
   assertEquals([code, new TextDecoder().decode(stdout)], [0, "0\n"], new TextDecoder().decode(stderr));
-});
+}, lacking("vm.memfd_noexec"));
 
 for (const [errno, name] of [[38, "ENOSYS"], [95, "EOPNOTSUPP"], [22, "EINVAL"], [7, "E2BIG"]] as const) {
   isolatedTest(`landlock is refused where the kernel says ${name}, unless it may be left out`, async () => {
