@@ -35,7 +35,8 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
 }
 
 for (const user of USERS) {
-  const noOverlays = user === "root" ? undefined : lacking("overlays in user namespaces", "user.* attributes on tmpfs");
+  const overlays = ["overlays in user namespaces", "user.* attributes on tmpfs"] as const;
+  const without = (...needed: readonly (typeof overlays[number])[]) => user === "root" ? undefined : lacking(...needed);
 
   isolatedTest(`root "empty" has what mounts put there and nothing else, as ${user}`, async () => {
     const bound = SYSTEM.map((mount) => "source" in mount ? mount.source.slice(1) : "").filter((name) => {
@@ -84,7 +85,7 @@ for (const user of USERS) {
       const root = { root: { overlay: { lower: [folder, "/usr"], upper: "tmpfs" } }, mounts: [...SYSTEM] };
       if (user === "root") assertMatch(await shell(user, root, "touch /x && ls -d /x /bin"), /^\/bin\n\/x\n$/);
     });
-  }, noOverlays);
+  }, without(...overlays));
 
   isolatedTest(`an overlay keeps changes in upper, as ${user}`, async () => {
     await withFolder(async (folder) => {
@@ -101,7 +102,7 @@ for (const user of USERS) {
       await shell(user, empty({ type: "overlay", target: "/o", lower: [lower], upper, work }), "echo kept >/o/file");
       assertEquals(Deno.readTextFileSync(`${upper}/file`), "kept\n");
     });
-  }, noOverlays);
+  }, without(overlays[0]));
 
   isolatedTest(`bind is read-only for all that is below, as ${user}`, async () => {
     await withFolder(async (folder) => {
