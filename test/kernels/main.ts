@@ -33,6 +33,7 @@ try {
       "-A",
       "--no-check",
       "--cached-only",
+      ...options,
       ...paths,
     ]);
     const count = (word: string): number => Number(summary?.match(new RegExp(`(\\d+) ${word}`))?.[1] ?? 0);
