@@ -2,9 +2,18 @@
 
 const std = @import("std");
 const linux = std.os.linux;
+const remount = @import("remount.zig");
 
 pub const Kernel = struct {
-    pub fn call(_: Kernel, number: u32, args: [6]u64) i64 {
+    /// A descriptor that stays open where all of a range are closed, as they are before Linux 5.11: the plan does not
+    /// know that it is there.
+    kept: ?u32 = null,
+
+    pub fn call(kernel: Kernel, number: u32, args: [6]u64) i64 {
+        if (number == @intFromEnum(linux.SYS.close_range) and args[2] == 0) {
+            if (kernel.kept) |fd| if (fd >= args[0] and fd <= args[1]) return closeAround(fd, args);
+        }
+        if (number == remount.call_number) return remount.call(args);
         const result = linux.syscall6(@enumFromInt(number), args[0], args[1], args[2], args[3], args[4], args[5]);
         return @bitCast(@as(u64, result));
     }
@@ -33,6 +42,16 @@ pub const Kernel = struct {
 
 /// For `Helper.main`, whose steps are few and do not recurse.
 const helper_stack_size = 8 * 1024;
+
+fn closeAround(fd: u32, args: [6]u64) i64 {
+    const kernel: Kernel = .{};
+    const number = @intFromEnum(linux.SYS.close_range);
+    if (fd > args[0]) {
+        const below = kernel.call(number, .{ args[0], fd - 1, 0, 0, 0, 0 });
+        if (below != 0) return below;
+    }
+    return if (fd < args[1]) kernel.call(number, .{ fd + 1, args[1], 0, 0, 0, 0 }) else 0;
+}
 
 /// The ELF machine of the plans that this build can run.
 pub const architecture: u16 = @intFromEnum(switch (@import("builtin").cpu.arch) {

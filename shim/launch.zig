@@ -164,9 +164,9 @@ fn start(job: Run) noreturn {
     if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
     if (plan.words()) |words| job.shared.watch.begin(&words.parent);
 
-    const flags: u32 = @intCast(plan.header.clone_flags | @intFromEnum(linux.SIG.CHLD));
+    const flags: u32 = plan.cloneFlags() | @intFromEnum(linux.SIG.CHLD);
     const child: Child = .{ .job = &job, .ends = ends, .supervisor = &supervisor };
-    const is_brief = plan.parent.len == 0 and !bundle.flags.init;
+    const is_brief = plan.parent.len == 0 and !bundle.flags.init and !plan.ownMemory();
     const cloned = if (is_brief)
         linux.clone(briefMain, @intFromPtr(&init.stack) + init.stack.len, flags | linux.CLONE.VM | linux.CLONE.VFORK, @intFromPtr(&child), null, 0, null)
     else
@@ -219,7 +219,7 @@ fn childMain(child: *const Child) noreturn {
     const bundle = job.bundle;
     const plan = &job.shared.plan;
     const results = job.shared.results[plan.parent.len..];
-    const outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), results);
+    const outcome = machine.execute(kernel_linux.Kernel{ .kept = @intCast(ends[1]) }, plan.child, @intFromPtr(plan.data.ptr), results);
     if (outcome.errno != 0) {
         Report.write(&.{ .stage = .child_step, .step = outcome.step, .errno = outcome.errno }, ends[1]);
         linux.exit_group(exit_failed);
@@ -227,12 +227,22 @@ fn childMain(child: *const Child) noreturn {
     if (bundle.status_fd >= 0) output.findNamespaces(&job.shared.namespaces);
     var program = job.program;
     const opened = bundle.variants[job.variant].opened;
-    if (opened != plan_zig.nowhere) program.opened = @intCast(results[opened]);
+    if (opened != plan_zig.nowhere) program.opened = @intCast(keptOpen(plan, results, opened));
     if (bundle.flags.init) init.main(program, ends[1], bundle.flags);
     child.supervisor.restoreSignals();
     const refusal = program.execute();
     Report.write(&.{ .stage = .execution, .step = refusal.folder, .errno = refusal.errno }, ends[1]);
     linux.exit_group(exit_failed);
+}
+
+/// Where a descriptor is that a step has opened: before Linux 5.11 a later one puts it where nothing closes it.
+fn keptOpen(plan: *const plan_zig.Plan, results: []const i64, opened: u32) i64 {
+    var fd = results[opened];
+    for (plan.child, results[0..plan.child.len]) |step, result| {
+        if (step.number != @intFromEnum(linux.SYS.dup3) or step.kind(0) != .result or step.args[0] != opened) continue;
+        if (result >= 0) fd = result;
+    }
+    return fd;
 }
 
 /// Says what failed, and ends.

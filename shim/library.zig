@@ -248,6 +248,7 @@ test {
     _ = machine;
     _ = plan_zig;
     _ = threads;
+    _ = @import("remount.zig");
 }
 
 test "pipe() gives ends above 2 even where 0 is free" {

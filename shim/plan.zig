@@ -96,9 +96,12 @@ pub const Header = extern struct {
     /// Where in the data area the two words of the handshake are, or `nowhere`: see `Words`.
     words: u32,
     slots: u32,
-    /// CLONE_NEW* of the child.
+    /// CLONE_NEW* of the child, and `own_memory`.
     clone_flags: u64,
 };
+
+/// Of `Header.clone_flags`: the child is not to share memory with its parent, because the kernel refuses a step then.
+pub const own_memory: u64 = 1 << 32;
 
 /// The words through which a child, before it execs, and its parent know of each other. The child's steps
 /// reach them by futex(2), so the plan says where and when it waits.
@@ -169,12 +172,28 @@ pub const Plan = struct {
     slots: []const Slot,
     data: []align(8) u8,
 
+    /// For clone(2).
+    pub fn cloneFlags(plan: *const Plan) u32 {
+        return @truncate(plan.header.clone_flags);
+    }
+
+    pub fn ownMemory(plan: *const Plan) bool {
+        return plan.header.clone_flags & own_memory != 0;
+    }
+
     /// The two words of the handshake, where the plan has them.
     pub fn words(plan: *const Plan) ?*volatile Words {
         if (plan.header.words == nowhere) return null;
         return @ptrCast(@alignCast(plan.data[plan.header.words..].ptr));
     }
 };
+
+/// Whether a plan that was not checked yet asks for `own_memory`.
+pub fn wantsOwnMemory(bytes: []const u8) bool {
+    if (bytes.len < @sizeOf(Header)) return false;
+    const clone_flags = std.mem.readInt(u64, bytes[@offsetOf(Header, "clone_flags")..][0..8], .little);
+    return clone_flags & own_memory != 0;
+}
 
 /// Checks a plan and makes its pointers absolute, in place: `bytes` must stay where it is while the plan is used.
 pub fn open(bytes: []align(8) u8, architecture: u16) Error!Plan {

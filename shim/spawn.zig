@@ -20,6 +20,10 @@
 //!
 //! What the child must not do, because the memory is shared: allocate, take locks, touch globals, return.
 //! It is only system calls over a copy of the plan that no one else knows of. Several threads may be in here at once.
+//!
+//! A plan may ask for memory of the child's own (`plan.own_memory`), since setns(2) into a time namespace takes it. Then
+//! it is a fork after all, but for the mapping with the plan and what came of it, and nothing clears `exec_pending`: the
+//! kernel marks it as it marks Words.parent, by the child's list of robust futexes (parent_watch.zig).
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -59,9 +63,12 @@ const Shared = struct {
     plan: Plan,
     results: []i64,
     outcome: machine.Outcome,
-    /// 1 until the child has left the shared memory, by execve or by its end: CLONE_CHILD_CLEARTID.
+    /// Until the child has left this program, by execve or by its end. 1 and then 0: CLONE_CHILD_CLEARTID. With memory of
+    /// its own 1, its tid, and then FUTEX_OWNER_DIED.
     exec_pending: u32,
     watch: ParentWatch,
+    /// The same by the child, with memory of its own.
+    child_watch: ParentWatch,
     /// Signals whose disposition the child sets to the default.
     to_reset: u64,
     mapping: []align(page_size) u8,
@@ -104,8 +111,10 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
         const killed = linux.pidfd_send_signal(report.pidfd, .KILL, null, 0);
         assert(linux.errno(killed) == .SUCCESS);
     }
-    while (@atomicLoad(u32, &shared.exec_pending, .acquire) != 0) {
-        futexWait(&shared.exec_pending, 1); // Signals are blocked; a wake without a cause only turns the loop.
+    if (shared.plan.ownMemory()) {
+        untilMarked(&shared.exec_pending, report.pidfd);
+    } else while (@atomicLoad(u32, &shared.exec_pending, .acquire) != 0) {
+        futexWait(&shared.exec_pending, 1, null); // Signals are blocked; a wake without a cause only turns the loop.
     }
     if (report.stage == .none and shared.outcome.errno != 0) {
         fail(report, .child_step, shared.outcome.step, shared.outcome.errno);
@@ -116,7 +125,8 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
 /// Clones the child, by clone3(2) where there is one: since Linux 5.5 it resets the signal handlers in the child, which
 /// otherwise takes 64 calls. Containers' seccomp filters may refuse it, with whatever errno; clone(2) then says why.
 fn clone(shared: *Shared, pidfd: *i32) usize {
-    const flags = CLONE.VM | CLONE.PIDFD | CLONE.CHILD_CLEARTID | @as(u32, @intCast(shared.plan.header.clone_flags));
+    const sharing: u32 = if (shared.plan.ownMemory()) 0 else CLONE.VM | CLONE.CHILD_CLEARTID;
+    const flags = sharing | CLONE.PIDFD | shared.plan.cloneFlags();
     const stack = shared.mapping[shared.mapping.len - stack_size ..];
     const arguments: clone3.Arguments = .{
         .flags = @as(u64, flags) | CLONE.CLEAR_SIGHAND,
@@ -160,7 +170,8 @@ fn ignoredSignals() u64 {
 fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
     const results_at = std.mem.alignForward(usize, @sizeOf(Shared), 64);
     const plan_at = results_at + results_len * @sizeOf(i64);
-    const mapping = takeMapping(std.mem.alignForward(usize, plan_at + bytes.len, page_size) + stack_size, report) orelse return null;
+    const size = std.mem.alignForward(usize, plan_at + bytes.len, page_size) + stack_size;
+    const mapping = takeMapping(size, plan_zig.wantsOwnMemory(bytes), report) orelse return null;
     const copy: []align(8) u8 = @alignCast(mapping[plan_at..][0..bytes.len]);
     @memcpy(copy, bytes);
     const shared: *Shared = @ptrCast(mapping.ptr);
@@ -170,6 +181,7 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
         .outcome = .{ .step = 0, .errno = 0 },
         .exec_pending = 1,
         .watch = .{},
+        .child_watch = .{},
         .to_reset = every_signal,
         .mapping = mapping,
     };
@@ -190,19 +202,19 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
 
 fn unmap(shared: *Shared, results: []i64) void {
     @memcpy(results, shared.results);
-    giveMapping(shared.mapping);
+    if (shared.plan.ownMemory()) freeMapping(shared.mapping) else giveMapping(shared.mapping);
 }
 
 /// A mapping that waits for the next spawn: mapping, faulting in and unmapping costs more than all else in here.
 var spare: ?[*]align(page_size) u8 = null;
 const spare_size = 64 * 1024;
 
-fn takeMapping(size: usize, report: *Report) ?[]align(page_size) u8 {
-    if (size <= spare_size) {
+fn takeMapping(size: usize, own_memory: bool, report: *Report) ?[]align(page_size) u8 {
+    if (size <= spare_size and !own_memory) {
         if (@atomicRmw(?[*]align(page_size) u8, &spare, .Xchg, null, .acquire)) |mapping| return mapping[0..spare_size];
     }
     const length = @max(size, spare_size);
-    const address = linux.mmap(null, length, .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0);
+    const address = linux.mmap(null, length, .{ .READ = true, .WRITE = true }, .{ .TYPE = if (own_memory) .SHARED else .PRIVATE, .ANONYMOUS = true }, -1, 0);
     if (linux.errno(address) != .SUCCESS) {
         fail(report, .memory, 0, @intFromEnum(linux.errno(address)));
         return null;
@@ -214,6 +226,10 @@ fn giveMapping(mapping: []align(page_size) u8) void {
     if (mapping.len == spare_size) {
         if (@cmpxchgStrong(?[*]align(page_size) u8, &spare, null, mapping.ptr, .release, .monotonic) == null) return;
     }
+    freeMapping(mapping);
+}
+
+fn freeMapping(mapping: []align(page_size) u8) void {
     const result = linux.munmap(mapping.ptr, mapping.len);
     assert(linux.errno(result) == .SUCCESS);
 }
@@ -255,6 +271,10 @@ fn restoreDumpable(before: usize) void {
 fn childMain(address: usize) callconv(.c) u8 {
     defer comptime unreachable; // It ends in execve or in exit_group.
     const shared: *Shared = @ptrFromInt(address);
+    if (shared.plan.ownMemory()) {
+        shared.child_watch.begin(&shared.exec_pending);
+        _ = @atomicRmw(u32, &shared.exec_pending, .Or, FUTEX_WAITERS, .release);
+    }
     defaultDispositions(shared.to_reset);
     const plan = &shared.plan;
     shared.outcome = machine.execute(kernel_linux.Kernel{}, plan.child, @intFromPtr(plan.data.ptr), shared.childResults());
@@ -276,6 +296,22 @@ fn defaultDispositions(to_reset: u64) void {
 }
 
 /// Not FUTEX_PRIVATE: the kernel's own wake, when it clears the child's tid, is on a shared futex.
-fn futexWait(word: *const u32, expected: u32) void {
-    _ = linux.futex_4arg(word, .{ .cmd = .WAIT, .private = false }, expected, null);
+fn futexWait(word: *const u32, expected: u32, timeout: ?*const linux.timespec) void {
+    _ = linux.futex_4arg(word, .{ .cmd = .WAIT, .private = false }, expected, timeout);
+}
+
+const FUTEX_WAITERS = 0x8000_0000;
+const FUTEX_OWNER_DIED = 0x4000_0000;
+
+/// The kernel marks the word, unless the child is ended before it could ask for that.
+fn untilMarked(word: *const u32, pidfd: i32) void {
+    const patience: linux.timespec = .{ .sec = 0, .nsec = 20 * std.time.ns_per_ms };
+    while (true) {
+        const value = @atomicLoad(u32, word, .acquire);
+        if (value & FUTEX_OWNER_DIED != 0) return;
+        futexWait(word, value, &patience);
+        var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
+        const waited = linux.waitid(.PIDFD, pidfd, &info, linux.W.EXITED | linux.W.NOHANG | linux.W.NOWAIT | kernel_linux.__WALL, null);
+        if (linux.errno(waited) != .SUCCESS or info.fields.common.first.piduid.pid != 0) return;
+    }
 }

@@ -188,7 +188,7 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * What is at `/` inside: `"host"`, what is there outside; `"empty"`, a tmpfs with nothing in it but what
    * {@linkcode mounts} puts there; the path of a folder; or an overlay. By pivot_root(2): nothing of the old root is left
    * inside. {@linkcode privateTmp} and the /proc of {@linkcode privatePid} are mounted in it, before {@linkcode mounts}. Any
-   * other than `"host"` implies {@linkcode privateMount}, and takes Linux 5.12.
+   * other than `"host"` implies {@linkcode privateMount}.
    *
    * @default {"host"}
    */
@@ -197,7 +197,7 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * What is mounted inside, in this order. What is named as a source is looked up outside, whatever is mounted over it;
    * targets are inside, and no symbolic link leads out of there. Folders on the way to a target, and the target, are made
    * where they are in something new (an `"empty"` root, a tmpfs, an overlay with an upper layer), and never in a folder of
-   * the outside. Implies {@linkcode privateMount}; takes Linux 5.12. @default {[]}
+   * the outside. Implies {@linkcode privateMount}. @default {[]}
    */
   mounts?: MountOptions[] | undefined;
   /**

@@ -64,6 +64,7 @@ const NUMBERS = {
   read: [0, 63],
   readlinkat: [267, 78],
   renameat2: [316, 276],
+  remount_tree: [0x4e53_0000, 0x4e53_0000], // Ours: see shim/remount.zig.
   rt_sigprocmask: [14, 135],
   sched_setaffinity: [203, 122],
   seccomp: [317, 277],

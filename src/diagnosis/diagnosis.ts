@@ -82,6 +82,7 @@ of /proc/self/status. Run it as root, or with privateUser, which has all in what
     case "open_tree":
     case "openat2":
     case "pivot_root":
+    case "remount_tree":
       return viewCause(refusal, facts);
     case "seccomp":
       return filterCause(code, facts);
@@ -141,10 +142,9 @@ Close some, or raise it with "ulimit -n".`;
 
 /** Since which Linux there is what steps need. */
 const SINCE: ReadonlyMap<string, string> = new Map([
-  ["close_range", "5.11"],
+  ["close_range", "5.9"],
   ["execveat", "3.19"],
   ["fsopen", "5.2"],
-  ["mount_setattr", "5.12"],
   ["move_mount", "5.2"],
   ["open_tree", "5.2"],
   ["openat2", "5.6"],
@@ -156,7 +156,7 @@ function tooOld(step: Step, facts: Facts): string {
   const since = SINCE.get(step.call);
   const has = release === undefined ? "" : `: it is Linux ${release}`;
   return `This kernel does not know the call${has}${since === undefined ? "" : `, and it takes ${since}`}. \
-Run it on Linux ${step.call === "mount_setattr" ? "5.12" : "5.11"} or newer.`;
+Run it on Linux 5.9 or newer.`;
 }
 
 /** What namespaces are called in the kernel: CLONE_* flag, file in /proc/self/ns, sysctl, word of the configuration. */

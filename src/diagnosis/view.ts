@@ -10,6 +10,7 @@ import type { Refusal } from "./limits.ts";
 
 /** The likely cause of a refusal, where it is known. */
 export function viewCause({ step, code }: Refusal, facts: Facts): string | undefined {
+  if (step.call === "remount_tree") return remountCause(step, code);
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
@@ -52,6 +53,24 @@ function missing(step: Step, code: string, facts: Facts): string | undefined {
 above it.`;
 }
 
+/** Why mounts cannot be changed one by one, as before Linux 5.12. */
+function remountCause(step: Step, code: string): string | undefined {
+  switch (code) {
+    case "ENOENT":
+      return `The mounts are looked up in /proc, and there is no "/proc/thread-self/mountinfo" outside. Mount it there, or \
+use Linux 5.12 or newer.`;
+    case "EACCES":
+      return `Something is mounted below it in a folder that this user cannot enter, and would stay as it is. Let \
+"recursive" be false, bind less, or use Linux 5.12 or newer.`;
+    case "EBUSY":
+      return `Something that is mounted below it was somewhere else meanwhile. Try again, or use Linux 5.12 or newer.`;
+    case "EINVAL":
+      return invalid(step);
+    default:
+      return undefined;
+  }
+}
+
 function invalid(step: Step): string | undefined {
   if (step.call === "pivot_root" || step.call === "move_mount" && step.args[3] === "/") {
     return `/ is no mount that could be left: this process is in a chroot, or in an initial ramfs. Run it outside of that.`;
@@ -61,6 +80,7 @@ function invalid(step: Step): string | undefined {
       return `The source is in a mount that cannot be copied: it is unbindable; or others are mounted below it, which a user \
 namespace may not uncover: then leave recursive out.`;
     case "mount_setattr":
+    case "remount_tree":
       return `${
         step.what.startsWith("change") ? "The target is not a mount, or flags" : "Flags"
       } are not known here. Bind the folder onto itself first.`;

@@ -94,7 +94,7 @@ export function compile(
     callerCwd: { callerFolder: true },
   };
   const variant = (caller: Caller): Variant => {
-    const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened]);
+    const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened], opened);
     return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };
   };
   const administrators = variant(options.caller ?? ADMINISTRATOR);

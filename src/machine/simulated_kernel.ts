@@ -313,6 +313,7 @@ export function answer(
     case "mkdirat":
     case "mknodat":
     case "mount_setattr":
+    case "remount_tree":
     case "fsconfig":
       return hasFolder(process, a as number) ? 0 : no("EBADF");
     case "symlinkat":
@@ -360,7 +361,7 @@ function mount(
 function open(process: SimulatedProcess, folder: number, path: string, flags: number): number {
   const base = process.fds.get(folder)?.description;
   if (folder >= 0 && base === undefined) return no("EBADF");
-  const [, kind] = /^\/proc\/thread-self\/ns\/(\w+)$/.exec(path) ?? [];
+  const [, kind] = /^\/proc\/(?:thread-)?self\/ns\/(\w+?)(?:_for_children)?$/.exec(path) ?? [];
   const whole = base !== undefined ? `${base.path}/${path}` : path === "." ? process.cwd : path;
   const description: Description = {
     path: whole,

@@ -64,6 +64,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   prctl: ["number", "number"],
   prlimit64: ["number", "number", { size: 16 }, "number"],
   read: ["number", "counted", "number"],
+  remount_tree: ["number", "text", "number", { size: 32 }, "number", "number"],
   rt_sigprocmask: ["number", { size: 8 }, { size: 8 }, "number"],
   sched_setaffinity: ["number", "number", { size: 16 }],
   seccomp: ["number", "number", { size: 16 }],

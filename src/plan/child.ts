@@ -264,5 +264,6 @@ export function planUpToProgram(
   if (settings.landlock !== undefined) steps.push(...restrict(settings.landlock));
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));
-  return { cloneFlags: world.cloneFlags, cloneOption: world.cloneOption, parent: world.parent, child: steps };
+  const { cloneFlags, cloneOption, parent } = world;
+  return { cloneFlags, cloneOption, ownMemory: settings.time !== undefined, parent, child: steps };
 }

@@ -13,6 +13,8 @@ import type { Bytes, CallerFolder, ChildFolder, FilterProgram, PartOf, Plan, Ste
 export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
 
 const MAGIC = 0x4c50534e;
+/** `own_memory` of shim/plan.zig, in the high word of the flags. */
+const OWN_MEMORY = 1;
 const NOWHERE = 0xffff_ffff;
 const RULES_AT = 8;
 const RULES_MAX = 6;
@@ -90,6 +92,7 @@ function encodeNew(plan: Plan, architecture: Architecture): Encoded {
   view.setUint32(32, data.wordsAt ?? NOWHERE, true);
   view.setUint32(36, slots.length, true);
   setUint64(view, 40, plan.cloneFlags.value);
+  if (plan.ownMemory === true) view.setUint32(44, OWN_MEMORY, true);
   for (let index = 0; index < relocations.length; index++) {
     view.setUint32(relocationsAt + index * 4, relocations[index]!, true);
   }

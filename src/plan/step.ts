@@ -120,6 +120,8 @@ export interface Plan {
   readonly cloneFlags: Named;
   /** What is said to be the option that asked for those flags. */
   readonly cloneOption: string | undefined;
+  /** Whether the child is not to share memory with its parent until it executes its program. */
+  readonly ownMemory?: boolean;
   /** Executed by the parent once the child exists, before the child is let go on. */
   readonly parent: readonly Step[];
   /** Executed by the child; the last one is an execve. */

@@ -307,16 +307,24 @@ class ViewPlan {
     this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
       const tree = this.#step("open_tree", [AT_FDCWD, source, recursive ? CLONE_ALL : CLONE_ONE], what);
       if (parent !== undefined) this.#makeLike(tree, parent, nameOf(target), what);
-      if (Object.keys(flags).length > 0) {
-        this.#step("mount_setattr", [tree, "", EMPTY_PATH_ALL, attributesOf(flags), ATTR_SIZE], what);
-      }
       this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
         const place = this.#open(target, what);
         this.#step("move_mount", [tree, "", place, "", BOTH_EMPTY], what);
+        if (Object.keys(flags).length > 0) this.#setAttributes(tree, EMPTY_PATH_ALL, flags, what);
         this.#close(place, what);
       });
       this.#close(tree, what);
     });
+  }
+
+  /**
+   * Two steps. A mount that is attached nowhere cannot be changed before Linux 5.12, so it is done once it has its place:
+   * nobody is inside yet.
+   */
+  #setAttributes(mount: Descriptor, depth: Named, flags: FlagSettings, what: string): void {
+    const args = [mount, "", depth, attributesOf(flags), ATTR_SIZE];
+    this.#step("mount_setattr", args, what, { tolerate: [["ENOSYS", 0]], skip: 1 });
+    this.#step("remount_tree", [...args, this.#stage], what);
   }
 
   /** Makes a folder outside, which was asked for in so many words. */
@@ -436,8 +444,7 @@ class ViewPlan {
   #remount({ target, recursive, flags }: Extract<MountSettings, { type: "remount" }>): void {
     const what = `change the flags of "${target}"`;
     const place = this.#open(target, what);
-    const depth = recursive ? EMPTY_PATH_ALL : EMPTY_PATH;
-    this.#step("mount_setattr", [place, "", depth, attributesOf(flags), ATTR_SIZE], what);
+    this.#setAttributes(place, recursive ? EMPTY_PATH_ALL : EMPTY_PATH, flags, what);
     this.#close(place, what);
   }
 
@@ -450,12 +457,12 @@ class ViewPlan {
     }
     this.#unless(["ENOENT", "ENOTDIR"], () => {
       const place = this.#open(target, what);
-      // Four steps for a folder, after which the three for a file are left out.
-      this.#step("faccessat", [place, ".", F_OK], what, { tolerate: [["ENOTDIR", 4], ["EACCES", 0]] });
-      for (const [name, skip] of [["folder", 4], ["file", 0]] as const) {
+      // Five steps for a folder, after which the five for a file are left out.
+      this.#step("faccessat", [place, ".", F_OK], what, { tolerate: [["ENOTDIR", 5], ["EACCES", 0]] });
+      for (const [name, skip] of [["folder", 5], ["file", 0]] as const) {
         const tree = this.#step("open_tree", [this.#stage, name, CLONE_ONE], what);
-        this.#step("mount_setattr", [tree, "", EMPTY_PATH_ALL, attributesOf({ readonly: true }), ATTR_SIZE], what);
         this.#step("move_mount", [tree, "", place, "", BOTH_EMPTY], what);
+        this.#setAttributes(tree, EMPTY_PATH, { readonly: true }, what);
         this.#close(tree, what, skip === 0 ? undefined : { skip });
       }
       this.#close(place, what);

@@ -190,10 +190,10 @@ isolatedTest("asyncDispose ends the child and waits for that", async () => {
 });
 
 isolatedTest("output() loses no time to signals when the child ends by itself (P1)", async () => {
-  const command = new Namespace({ privatePid: true, termGraceMs: 1000 }).command("/bin/true");
+  const command = new Namespace({ privatePid: true, termGraceMs: 60_000 }).command("/bin/true");
   const before = performance.now();
   for (let round = 0; round < 20; round++) await command.output();
-  assertLess(performance.now() - before, 1_000);
+  assertLess(performance.now() - before, 60_000);
 });
 
 isolatedTest("unref() lets the program end before the child, which ends with it", async () => {

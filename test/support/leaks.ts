@@ -116,11 +116,12 @@ async function settled(): Promise<void> {
  *
  * @param name The symbol and its behaviour.
  * @param fn The test.
+ * @param lack What it needs and this kernel is without: `lacking()` of kernel.ts says it.
  */
-export function isolatedTest(name: string, fn: () => void | Promise<void>): void {
+export function isolatedTest(name: string, fn: () => void | Promise<void>, lack?: string): void {
   Deno.test({
-    name,
-    ignore: Deno.uid() !== 0,
+    name: lack === undefined ? name : `${name} (this kernel is without ${lack})`,
+    ignore: Deno.uid() !== 0 || lack !== undefined,
     fn: async () => {
       const before = holdings();
       try {
