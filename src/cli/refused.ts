@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkProgram, launchedDescriptors } from "../command_options.ts";
+import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
@@ -37,6 +37,7 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
     environment: mergeEnvironment(inherited, changes),
     callerCwd: { callerFolder: true },
     stdio: ["inherit", "inherit", "inherit"],
+    tty: launchedTerminal(commandOptions.tty).tty,
   };
   const plan = planChild(validate(namespace), child, caller);
   const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;
