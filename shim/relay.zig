@@ -131,7 +131,10 @@ pub const Relay = struct {
         var refusal: u32 = 0;
         const pty = Pty.open(&refusal) orelse return .{ .errno = refusal };
         var relay: Relay = .{ .pty = pty, .input = take(0), .output = take(1) };
-        if (relay.input < 0) relay.input = @bitCast(@as(u32, @truncate(linux.open("/dev/null", .{ .CLOEXEC = true }, 0))));
+        if (relay.input < 0) { // Nothing is typed.
+            const opened = linux.open("/dev/null", .{ .CLOEXEC = true }, 0);
+            if (isOk(opened)) relay.input = above2(@intCast(opened));
+        }
         if (isOk(linux.tcgetattr(0, &relay.before))) {
             relay.terminal = relay.input;
             _ = linux.tcsetattr(pty.peer, .NOW, &relay.before);
