@@ -29,6 +29,7 @@ const NUMBERS = {
   fchdir: [81, 50],
   fchmod: [91, 52],
   fcntl: [72, 25],
+  fstat: [5, 80],
   fsconfig: [431, 431],
   fsmount: [432, 432],
   fsopen: [430, 430],

@@ -6,7 +6,7 @@
 
 import type { TerminalSettings } from "../command_options.ts";
 import { AT_FDCWD, F_DUPFD_CLOEXEC } from "./files.ts";
-import type { Bytes, Step } from "./step.ts";
+import type { Bytes, Named, Step, TerminalFile } from "./step.ts";
 
 const TIOCSCTTY = { value: 0x540e, name: "TIOCSCTTY" };
 const TIOCSWINSZ = { value: 0x5414, name: "TIOCSWINSZ" };
@@ -14,10 +14,14 @@ const TIOCSPTLCK = { value: 0x4004_5431, name: "TIOCSPTLCK" };
 /** Since Linux 4.13: the other side without a path, which could lead elsewhere. */
 const TIOCGPTPEER = { value: 0x5441, name: "TIOCGPTPEER" };
 const MASTER_FLAGS = { value: 0o2004402, name: "O_RDWR|O_NOCTTY|O_NONBLOCK|O_CLOEXEC" };
-const PEER_FLAGS = { value: 0o2000402, name: "O_RDWR|O_NOCTTY|O_CLOEXEC" };
+/** What the side of the command is opened with. */
+export const PEER_FLAGS: Named = { value: 0o2000402, name: "O_RDWR|O_NOCTTY|O_CLOEXEC" };
 const UNLOCKED: Bytes = { bytes: new Uint8Array(4), name: "[0]" };
 
 const option = "tty";
+
+/** The file of the command's terminal. */
+export const TERMINAL_FILE: TerminalFile = { terminalFile: true };
 
 /** Makes what is stdin by now the controlling terminal of a new session. */
 export const TAKE_TERMINAL: readonly Step[] = [

@@ -185,7 +185,7 @@ export class Command implements Deno.Command {
         init,
       };
       const plan = planChild(this.#settings, child, caller);
-      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace());
+      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace(), terminal?.peer);
       const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
       const spawned = setsScore ? keepingOwnScore(start) : start();
       if ("step" in spawned) throw refusal(spawned, program);
