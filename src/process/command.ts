@@ -61,20 +61,26 @@ export class Command implements Deno.Command {
   readonly #options: CommandOptions;
   readonly #trace: () => Trace | undefined;
   readonly #more: Pick<ChildSettings, "extra" | "fromOutside">;
+  readonly #guard: Guard | undefined;
 
-  /** Not for users: `Namespace.command()` makes commands. `more`: what only this package asks for. */
+  /**
+   * Not for users: `Namespace.command()` makes commands. `more`: what only this package asks for; `guard`: listens for
+   * signals when somebody else says so.
+   */
   constructor(
     settings: Settings,
     command: string | URL,
     options: CommandOptions,
     trace: () => Trace | undefined,
     more: Pick<ChildSettings, "extra" | "fromOutside"> = {},
+    guard?: Guard,
   ) {
     this.#settings = settings;
     this.#command = command;
     this.#options = options;
     this.#trace = trace;
     this.#more = more;
+    this.#guard = guard;
   }
 
   /**
@@ -130,7 +136,7 @@ export class Command implements Deno.Command {
       reactor.open(
         isPiped || [this.#more.extra, this.#options.fds, this.#options.tty].some((asked) => asked !== undefined),
       );
-      if (termChild) guard = new Guard();
+      if (termChild) guard = this.#guard ?? new Guard();
       const { spawned, pipes, report } = this.#start(defaults);
       return new ChildProcess(spawned, { pipes, guard, signal, graceMs, report });
     } catch (error) {
