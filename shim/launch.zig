@@ -310,7 +310,7 @@ fn openTerminal(bundle: *const Bundle, environment: []const ?[*:0]const u8) rela
     return switch (relay_zig.Relay.begin(size)) {
         .relay => |relay| relay,
         .errno => |errno| {
-            const failure: output.Failure = .{ .message = .{ "Cannot open a terminal", "", "" }, .call = "openat(AT_FDCWD, \"/dev/ptmx\")", .errno = errno, .hint = "" };
+            const failure: output.Failure = .{ .message = .{ "Cannot open a terminal by \"/dev/ptmx\"", "", "" }, .call = "openat(AT_FDCWD, \"/dev/ptmx\")", .errno = errno, .hint = "" };
             failure.tellProgram(bundle);
             failure.tellPeople(bundle);
             linux.exit_group(exit_failed);

@@ -28,6 +28,7 @@ const NUMBERS = {
   fallocate: [285, 47],
   fchdir: [81, 50],
   fchmod: [91, 52],
+  fchown: [93, 55],
   fcntl: [72, 25],
   fstat: [5, 80],
   fsconfig: [431, 431],

@@ -43,7 +43,7 @@ import {
 import { installFilter } from "./seccomp.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { afterIds, beforeIds, beforeMounts } from "./privileges.ts";
-import { TAKE_TERMINAL } from "./terminal.ts";
+import { giveTerminal, TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
 import { deniesSetgroups, writeUserMaps } from "./user.ts";
@@ -254,6 +254,7 @@ export function planUpToProgram(
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
   if (privileges !== undefined) steps.push(...beforeIds(privileges, hasTerminal, changesIds));
+  if (hasTerminal && place.uid !== undefined) steps.push(giveTerminal(place.uid));
   if (changesIds || privileges?.groups !== undefined) {
     steps.push(
       ...changeIds(

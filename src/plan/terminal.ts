@@ -29,6 +29,16 @@ export const TAKE_TERMINAL: readonly Step[] = [
   { call: "ioctl", args: [0, TIOCSCTTY, 0], what: "take the terminal", option },
 ];
 
+/** The group stays. */
+const SAME = { value: -1, name: "-1" };
+
+/** Gives the terminal, which is stdin by now, to who is to use it: it is opened again by its name. */
+export function giveTerminal(uid: number): Step {
+  // Who may not do that goes on: only its name is then of no use.
+  const tolerate = [["EPERM", 0], ["EINVAL", 0]] as const;
+  return { call: "fchown", args: [0, uid, SAME], what: `give the terminal to user ${uid}`, option, tolerate };
+}
+
 /** Says how large a terminal is. */
 export function resizeTerminal(fd: Step["args"][number], { rows, columns }: TerminalSettings): Step {
   const size = new Uint8Array(Uint16Array.of(rows, columns, 0, 0).buffer);

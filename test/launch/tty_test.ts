@@ -315,7 +315,7 @@ isolatedTest(
       const refused = await runArgv(["unshare", "-m", "sh", "-c", script]);
       assertEquals([refused.code, refused.stderr], [
         125,
-        "jail: Cannot open a terminal: No such file or directory (ENOENT)\n",
+        'jail: Cannot open a terminal by "/dev/ptmx": No such file or directory (ENOENT)\n',
       ]);
     } finally {
       Deno.removeSync(folder, { recursive: true });

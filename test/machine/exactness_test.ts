@@ -20,6 +20,7 @@ const CALLS = [
     "execve",
     "execveat",
     "fchmod",
+    "fchown",
     "fcntl",
     "futex",
     "ioctl",
@@ -201,7 +202,20 @@ function isDescriptor(call: string, position: number): boolean {
 
 /** Calls that work on a descriptor. */
 const DESCRIPTOR_CALLS = [
-  ...["openat", "write", "ioctl", "close", "dup3", "execveat", "fcntl", "faccessat", "fallocate", "fchdir", "fchmod"],
+  ...[
+    "openat",
+    "write",
+    "ioctl",
+    "close",
+    "dup3",
+    "execveat",
+    "fcntl",
+    "faccessat",
+    "fallocate",
+    "fchdir",
+    "fchmod",
+    "fchown",
+  ],
   ...["fsconfig", "fsmount", "mkdirat", "mknodat", "mount_setattr", "open_tree", "openat2", "symlinkat"],
 ];
 

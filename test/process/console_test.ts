@@ -53,6 +53,17 @@ isolatedTest(
   },
 );
 
+isolatedTest("who the command becomes can open its terminal by its name", async () => {
+  const script = "id -u; echo by name >$(tty); stat -c %u $(tty)";
+  for (const mounts of [[], [{ type: "dev" }]] as const) {
+    const ns = new Namespace({ mounts: [...mounts] });
+    const { stdout } = await ns.command("sh", { args: ["-c", script], tty: true, uid: 7 }).output();
+    assertEquals(new TextDecoder().decode(stdout), "7\r\nby name\r\n7\r\n");
+    using image = new ImageFile([...mounts.map(() => "--dev=/dev"), "--tty", "--uid=7", "sh", "-c", script]);
+    assertEquals((await runArgv([image.path])).stdout, "7\r\nby name\r\n7\r\n");
+  }
+});
+
 isolatedTest("a terminal of the same number that is not the command's is never bound", async () => {
   // /dev/ptmx is of another instance of devpts than /dev/pts, where its first number is that of the user's terminal.
   using image = new ImageFile(["--dev", "/dev", "--tty", "sh", "-c", "ls -A /dev | grep console; tty; echo end"]);
