@@ -311,6 +311,9 @@ isolatedTest(
       const output = `${folder}/jail`;
       await new Namespace().build("stty", { args: ["size"], tty: { rows: 7, columns: 9 }, output });
       assertEquals((await runArgv([output])).stdout, "7 9\r\n");
+      const args = ["build", `--output=${output}`, "--tty", "--sandbox", "tty"];
+      assertEquals((await nsrun(args, { permissions: ["--allow-all"] })).code, 0);
+      assertEquals((await runArgv([output])).stdout, "/dev/console\r\n");
       const script = `mount -t tmpfs tmpfs /dev && exec ${output}`;
       const refused = await runArgv(["unshare", "-m", "sh", "-c", script]);
       assertEquals([refused.code, refused.stderr], [
