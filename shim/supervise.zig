@@ -54,7 +54,7 @@ pub const Supervisor = struct {
             .status_fd = bundle.status_fd,
             .ignored = ignored,
             .end_at = if (bundle.timeout_ms == 0) null else now() +| bundle.timeout_ms *| std.time.ns_per_ms,
-            .terminal = .find(),
+            .terminal = if (bundle.flags.tty) null else .find(), // The relay sees to it.
         };
     }
 
