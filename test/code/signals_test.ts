@@ -4,7 +4,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { isRunning, readLine, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
-import { programArgv, startProgram } from "../support/program.ts";
+import { packageFolder, programArgv, startProgram } from "../support/program.ts";
 import { Terminal } from "../support/terminal.ts";
 
 const WORKERS = {
@@ -37,7 +37,9 @@ for (const kind of ["pool", "worker"] as const) {
         `Ctrl-C ends a program with an idle ${kind} in ${options}, and its workers, as ${user}`,
         async () => {
           const argv = programArgv(`${program(kind, options)}\n${IDLE}`, { user, permissions: ["-A"] });
-          const terminal = new Terminal(`DENO_DIR=/nowhere DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 exec ${argv.join(" ")}`);
+          const terminal = new Terminal(
+            `DENO_DIR=${packageFolder()}/cache DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 exec ${argv.join(" ")}`,
+          );
           await terminal.shows("pids");
           await until("all is said", () => /pids [\d ]+\r\n/.test(terminal.shown));
           const pids = pidsIn(terminal.shown);
