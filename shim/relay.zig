@@ -232,7 +232,9 @@ pub const Relay = struct {
         if (polled[2].revents != 0) relay.readInput(now);
         if (!typed.isEmpty()) relay.typeIt();
         if (polled[1].revents & linux.POLL.IN != 0) _ = shown.read(relay.pty.master);
-        if (!shown.isEmpty() and !relay.show()) return .unseen;
+        // What has just been read waits for the next round: where there is no room, a write would wait.
+        const has_room = polled[3].revents != 0 or relay.output < 0;
+        if (has_room and !shown.isEmpty() and !relay.show()) return .unseen;
         return if (polled[0].revents != 0) .signal else .none;
     }
 

@@ -96,7 +96,9 @@ pub const Supervisor = struct {
         signals.blockAll();
         relay.enter();
         const ending = supervisor.wait();
-        relay.drain(if (supervisor.end_at) |at| at -| now() else null, supervisor.endingSignals());
+        // Who was to be ended does not wait for a reader longer than for the command.
+        const grace_ns = if (supervisor.kill_at == null) null else @as(u64, supervisor.grace_ms) *| std.time.ns_per_ms;
+        relay.drain(grace_ns orelse if (supervisor.end_at) |at| at -| now() else null, supervisor.endingSignals());
         relay.leave();
         return ending;
     }

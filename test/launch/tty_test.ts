@@ -198,6 +198,18 @@ isolatedTest("nobody who reads is as a terminal that is closed", async () => {
   }
 });
 
+isolatedTest("who waits for a reader is ended by signals and the clock", async () => {
+  for (const [args, status] of [[["--timeout=0.3"], 124], [[], 143]] as const) {
+    using image = new ImageFile([...args, "--tty", "--term-grace-ms=50", "yes"]);
+    const child = new Deno.Command(image.path, { stdin: "null", stdout: "piped" }).spawn();
+    await until("nothing more can be written", () => statusField(childrenOf(child.pid)[0] ?? 1, "State")?.[0] === "S");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (args.length === 0) child.kill("SIGTERM");
+    assertEquals((await child.status).code, status);
+    await child.stdout.cancel();
+  }
+});
+
 isolatedTest("who waits for a reader, for input or for the end does not spin", async () => {
   for (
     const [script, ready] of [
