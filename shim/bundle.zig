@@ -30,7 +30,9 @@ pub const Flags = packed struct(u32) {
     forward: bool,
     /// Each step is told on stderr.
     debug: bool,
-    unused: u25 = 0,
+    /// The command has a terminal of its own.
+    tty: bool,
+    unused: u24 = 0,
 };
 
 /// A plan for one sort of caller.
@@ -77,7 +79,9 @@ pub const Bundle = extern struct {
     timeout_ms: u64,
     /// Where JSON lines are written, or -1.
     status_fd: i32,
-    reserved: u32,
+    /// The size of the command's terminal where the launcher has none to go by; 0 where $LINES and $COLUMNS say it.
+    tty_rows: u16,
+    tty_columns: u16,
     /// What messages begin with; nothing where it is the name that the launcher was called by.
     name: Range,
     /// The command and its arguments, each with a NUL.

@@ -30,6 +30,7 @@ const handshake = @import("handshake.zig");
 const ParentWatch = @import("parent_watch.zig").ParentWatch;
 const Program = @import("program.zig").Program;
 const init = @import("init.zig");
+const relay_zig = @import("relay.zig");
 const supervise = @import("supervise.zig");
 const output = @import("output.zig");
 const signals = @import("signals.zig");
@@ -128,12 +129,15 @@ const Run = struct {
     program: Program,
     /// The environment that the launcher has.
     inherited: [*]const ?[*:0]const u8,
+    /// Where the command has a terminal of its own.
+    relay: ?relay_zig.Relay,
 };
 
 fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const ?[*:0]const u8) noreturn {
     if (bundle.status_fd >= 0 and linux.errno(linux.fcntl(bundle.status_fd, linux.F.GETFD, 0)) != .SUCCESS) {
         output.die(exit_failed, "the descriptor for the status is not open");
     }
+    const relay: ?relay_zig.Relay = if (bundle.flags.tty) openTerminal(bundle, inherited) else null;
     const variant: u1 = @intFromBool(!isAdministrator());
     const plan_bytes = bundle.plan(variant);
     const step_count = plan_bytes.len / @sizeOf(plan_zig.Step); // No fewer than there are.
@@ -151,15 +155,16 @@ fn run(bundle: *const Bundle, given: []const ?[*:0]const u8, inherited: []const 
         .namespaces = @splat(0),
     };
     for (shared.results) |*result| result.* = plan_zig.not_run;
-    fillSlots(&shared.plan);
+    fillSlots(&shared.plan, if (relay) |*own| own.pty.number else 0);
     const program: Program = .make(bundle, given, inherited, @alignCast(mapping[program_at..]));
-    start(.{ .bundle = bundle, .variant = variant, .shared = shared, .program = program, .inherited = inherited.ptr });
+    start(.{ .bundle = bundle, .variant = variant, .shared = shared, .program = program, .inherited = inherited.ptr, .relay = relay });
 }
 
 fn start(job: Run) noreturn {
     const bundle = job.bundle;
     const plan = &job.shared.plan;
     var supervisor = supervise.Supervisor.begin(bundle); // Signals are blocked from here on.
+    supervisor.relay = job.relay;
     var ends: [2]i32 = undefined;
     if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
     if (plan.words()) |words| job.shared.watch.begin(&words.parent);
@@ -216,6 +221,7 @@ fn childMain(child: *const Child) noreturn {
     const job = child.job;
     const ends = child.ends;
     _ = linux.close(ends[0]);
+    if (job.relay) |*relay| relay.connect();
     const bundle = job.bundle;
     const plan = &job.shared.plan;
     const results = job.shared.results[plan.parent.len..];
@@ -307,15 +313,40 @@ fn tellSteps(job: Run, child: i32) void {
     }
 }
 
+fn openTerminal(bundle: *const Bundle, environment: []const ?[*:0]const u8) relay_zig.Relay {
+    var size: relay_zig.Size = .{ .row = bundle.tty_rows, .col = bundle.tty_columns, .xpixel = 0, .ypixel = 0 };
+    if (size.row == 0) size.row = numberOf(environment, "LINES=") orelse 24;
+    if (size.col == 0) size.col = numberOf(environment, "COLUMNS=") orelse 80;
+    return switch (relay_zig.Relay.begin(size)) {
+        .relay => |relay| relay,
+        .errno => |errno| {
+            const failure: output.Failure = .{ .message = .{ "Cannot open a terminal by \"/dev/ptmx\"", "", "" }, .call = "openat(AT_FDCWD, \"/dev/ptmx\")", .errno = errno, .hint = "" };
+            failure.tellProgram(bundle);
+            failure.tellPeople(bundle);
+            linux.exit_group(exit_failed);
+        },
+    };
+}
+
+fn numberOf(environment: []const ?[*:0]const u8, name: []const u8) ?u16 {
+    for (environment) |entry| {
+        const text = std.mem.span(entry.?);
+        if (!std.mem.startsWith(u8, text, name)) continue;
+        const number = std.fmt.parseInt(u16, text[name.len..], 10) catch return null;
+        return if (number > 0) number else null;
+    }
+    return null;
+}
+
 /// Fills in who runs this, and where.
-fn fillSlots(plan: *const plan_zig.Plan) void {
+fn fillSlots(plan: *const plan_zig.Plan, terminal: u32) void {
     if (plan.slots.len == 0) return;
     var buffer: [plan_zig.folder_size]u8 = undefined;
     const size = linux.getcwd(&buffer, buffer.len);
     // "(unreachable)…" where the folder is outside of the root.
     const known = linux.errno(size) == .SUCCESS and size > 1 and buffer[0] == '/';
     const folder: [:0]const u8 = if (known) buffer[0 .. size - 1 :0] else "/";
-    plan_zig.fillSlots(plan, .{ .uid = linux.geteuid(), .gid = linux.getegid(), .folder = folder });
+    plan_zig.fillSlots(plan, .{ .uid = linux.geteuid(), .gid = linux.getegid(), .folder = folder, .terminal = terminal });
 }
 
 fn isAdministrator() bool {

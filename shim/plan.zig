@@ -120,12 +120,15 @@ pub const SlotKind = enum(u32) {
     gid = 1,
     /// The path of the current folder, with a NUL.
     folder = 2,
+    /// The path of the command's terminal: "/dev/pts/", its number, and a NUL.
+    terminal = 3,
     _,
 
     fn size(kind: SlotKind) ?u32 {
         return switch (kind) {
             .uid, .gid => id_text_size,
             .folder => folder_size,
+            .terminal => terminal_size,
             _ => null,
         };
     }
@@ -135,6 +138,8 @@ pub const SlotKind = enum(u32) {
 pub const id_text_size: u32 = 10;
 /// PATH_MAX, with its NUL.
 pub const folder_size: u32 = 4096;
+const terminal_prefix = "/dev/pts/";
+const terminal_size: u32 = terminal_prefix.len + id_text_size + 1;
 
 pub const Slot = extern struct {
     kind: SlotKind,
@@ -285,6 +290,8 @@ pub const Who = struct {
     gid: u32,
     /// With its NUL, which is at most `folder_size` bytes.
     folder: [:0]const u8,
+    /// The number of the command's terminal, where it has one.
+    terminal: u32 = 0,
 };
 
 /// Fills the plan's slots.
@@ -300,6 +307,14 @@ pub fn fillSlots(plan: *const Plan, who: Who) void {
         .folder => {
             assert(who.folder.len < folder_size);
             @memcpy(plan.data[slot.at..][0 .. who.folder.len + 1], who.folder.ptr[0 .. who.folder.len + 1]);
+        },
+        .terminal => {
+            const room = plan.data[slot.at..][0..terminal_size];
+            var buffer: [id_text_size]u8 = undefined;
+            const digits = decimal(&buffer, who.terminal);
+            @memcpy(room[0..terminal_prefix.len], terminal_prefix);
+            @memcpy(room[terminal_prefix.len..][0..digits.len], digits);
+            room[terminal_prefix.len + digits.len] = 0;
         },
         _ => unreachable, // `open` has refused it.
     };
@@ -472,7 +487,7 @@ test "open() survives every single-byte change of a plan" {
     }
 }
 
-test "fillSlots() writes ids among blanks and the folder with its NUL" {
+test "fillSlots() writes ids among blanks, the folder and the terminal with their NULs" {
     const Slotted = extern struct {
         header: Header,
         relocations: [0]u32 = .{},
@@ -491,7 +506,10 @@ test "fillSlots() writes ids among blanks and the folder with its NUL" {
     try testing.expectEqualStrings("/home\x00\xff", sample.data[32..39]);
     sample.slots[2].at = 33;
     try testing.expectError(error.BadOffset, openSample(&sample));
-    sample.slots[2].kind = @enumFromInt(3);
+    sample.slots[2].kind = .terminal;
+    fillSlots(&try openSample(&sample), .{ .uid = 0, .gid = 0, .folder = "/", .terminal = 17 });
+    try testing.expectEqualStrings("/dev/pts/17", std.mem.sliceTo(sample.data[33..], 0));
+    sample.slots[2].kind = @enumFromInt(4);
     try testing.expectError(error.BadKind, openSample(&sample));
 }
 

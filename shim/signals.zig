@@ -66,13 +66,20 @@ pub fn next(timeout_ns: ?u64) ?Signal {
 
 const SI_USER = 0;
 
-/// Stops this process as a key on the terminal does: its parent sees it, and the kernel does not do it where nobody
-/// could let it go on (an orphaned process group).
-pub fn stopAsByKey() void {
-    _ = linux.kill(linux.getpid(), .TSTP);
-    const mask: Set = @splat(bit(.TSTP));
+/// Stops this process by SIGTSTP, as a key on the terminal does, or SIGTTIN: its parent sees it, and the kernel does not
+/// do it where nobody could let it go on (an orphaned process group).
+pub fn stopBy(signal: linux.SIG) void {
+    _ = linux.kill(linux.getpid(), signal);
+    const mask: Set = @splat(bit(signal));
     _ = linux.sigprocmask(linux.SIG.UNBLOCK, &mask, null); // Here it stops.
     _ = linux.sigprocmask(linux.SIG.BLOCK, &mask, null);
+}
+
+/// Ends this process, as a signal does that it has taken and that was not blocked before.
+pub fn dieBy(signal: linux.SIG) void {
+    _ = linux.kill(linux.getpid(), signal);
+    const mask: Set = @splat(bit(signal));
+    _ = linux.sigprocmask(linux.SIG.UNBLOCK, &mask, null);
 }
 
 /// What a signal does; null where that cannot be known.

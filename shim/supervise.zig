@@ -1,6 +1,7 @@
 //! The supervisor's life while the command runs: it forwards signals, keeps time, and takes part in job control.
 //!
-//! It waits for signals and does nothing else: no thread, no handler, no timer but the timeout of that wait.
+//! It waits for signals, and for bytes where the command has a terminal of its own: no thread, no handler, no timer but
+//! the timeout of that wait.
 
 const std = @import("std");
 const linux = std.os.linux;
@@ -8,6 +9,7 @@ const kernel_linux = @import("kernel_linux.zig");
 const Bundle = @import("bundle.zig").Bundle;
 const Flags = @import("bundle.zig").Flags;
 const plan_zig = @import("plan.zig");
+const Relay = @import("relay.zig").Relay;
 const signals = @import("signals.zig");
 const Signal = signals.Signal;
 
@@ -32,6 +34,8 @@ pub const Supervisor = struct {
     /// The signal that PID 1 was killed in place of.
     stands_for: u32 = 0,
     terminal: ?Terminal,
+    /// Where the command has a terminal of its own.
+    relay: ?Relay = null,
 
     /// Blocks all signals.
     pub fn begin(bundle: *const Bundle) Supervisor {
@@ -50,7 +54,7 @@ pub const Supervisor = struct {
             .status_fd = bundle.status_fd,
             .ignored = ignored,
             .end_at = if (bundle.timeout_ms == 0) null else now() +| bundle.timeout_ms *| std.time.ns_per_ms,
-            .terminal = .find(),
+            .terminal = if (bundle.flags.tty) null else .find(), // The relay sees to it.
         };
     }
 
@@ -65,7 +69,8 @@ pub const Supervisor = struct {
     /// Who reads what the command writes must see the end of it when the command closes it, so nothing is held that the
     /// command may have, too.
     pub fn letGo(supervisor: *const Supervisor, pipe: i32) void {
-        var needed = [_]i32{ pipe, supervisor.status_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
+        const own: [6]i32 = if (supervisor.relay) |*relay| relay.descriptors() else @splat(-1);
+        var needed = own ++ [_]i32{ pipe, supervisor.status_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
         std.sort.insertion(i32, &needed, {}, std.sort.asc(i32));
         var from: u32 = 0;
         for (needed) |fd| {
@@ -87,10 +92,41 @@ pub const Supervisor = struct {
     }
 
     pub fn untilItEnds(supervisor: *Supervisor) Ending {
+        const relay = if (supervisor.relay) |*relay| relay else return supervisor.wait();
+        signals.blockAll();
+        relay.enter();
+        const ending = supervisor.wait();
+        // Who was to be ended does not wait for a reader longer than for the command.
+        const grace_ns = if (supervisor.kill_at == null) null else @as(u64, supervisor.grace_ms) *| std.time.ns_per_ms;
+        relay.drain(grace_ns orelse if (supervisor.end_at) |at| at -| now() else null, supervisor.endingSignals());
+        relay.leave();
+        return ending;
+    }
+
+    fn wait(supervisor: *Supervisor) Ending {
         while (true) {
-            const signal = signals.next(supervisor.patience()) orelse {
+            const signal = supervisor.nextSignal() orelse {
                 supervisor.keepTime();
                 continue;
+            };
+            if (supervisor.relay) |*relay| switch (signal.number) {
+                .WINCH => {
+                    relay.resize();
+                    continue;
+                },
+                .CONT => relay.enter(),
+                .TSTP => {
+                    // The command has a session of its own, where nothing can stop it by the terminal.
+                    relay.leave();
+                    signals.stopBy(.TSTP);
+                    relay.enter();
+                    continue;
+                },
+                .TTIN, .TTOU => continue,
+                else => if (!supervisor.flags.forward and supervisor.endingSignals() & signals.bit(signal.number) != 0) {
+                    relay.leave();
+                    signals.dieBy(signal.number);
+                },
             };
             switch (signal.number) {
                 .CHLD => if (supervisor.look()) |ending| return ending,
@@ -99,6 +135,23 @@ pub const Supervisor = struct {
                 else => supervisor.forward(signal),
             }
         }
+    }
+
+    fn nextSignal(supervisor: *Supervisor) ?Signal {
+        const patience_ns = supervisor.patience();
+        const relay = if (supervisor.relay) |*relay| relay else return signals.next(patience_ns);
+        return switch (relay.carry(patience_ns, now())) {
+            .none => null,
+            .signal => signals.next(0),
+            .unseen => .{ .number = .HUP, .code = 0 }, // As when a terminal is closed.
+        };
+    }
+
+    /// Those that end a process, but for those that were ignored.
+    fn endingSignals(supervisor: *const Supervisor) u64 {
+        var all: u64 = 0;
+        for (ending_signals) |signal| all |= signals.bit(signal);
+        return all & ~supervisor.ignored;
     }
 
     /// Puts the terminal in order after a command that was killed.
@@ -118,7 +171,7 @@ pub const Supervisor = struct {
                 kernel_linux.CLD_EXITED => return .{ .code = status },
                 CLD_STOPPED => switch (@as(linux.SIG, @enumFromInt(status))) {
                     // By the terminal, or in answer to it: the shell is to see that the job has stopped.
-                    .TSTP, .TTIN, .TTOU => signals.stopAsByKey(), // SIGCONT is forwarded.
+                    .TSTP, .TTIN, .TTOU => signals.stopBy(.TSTP), // SIGCONT is forwarded.
                     else => {},
                 },
                 else => {
@@ -162,7 +215,7 @@ pub const Supervisor = struct {
             if (isHandled(supervisor.child, signal.number)) return;
             supervisor.send(.STOP);
         }
-        signals.stopAsByKey();
+        signals.stopBy(.TSTP);
         supervisor.send(.CONT);
     }
 

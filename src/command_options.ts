@@ -149,6 +149,20 @@ export function launchedDescriptors(fds: CommandOptions["fds"]): readonly (numbe
   });
 }
 
+/**
+ * The terminal that a command is given by the launcher, which carries bytes between it and its own streams.
+ *
+ * @returns Whether there is one, and its size where it is not that of the user's.
+ * @throws {TypeError} When it has the wrong type.
+ * @throws {RangeError} When a size cannot be.
+ */
+export function launchedTerminal(
+  tty: CommandOptions["tty"],
+): { readonly tty: boolean; readonly ttySize: TerminalSettings | undefined } {
+  const size = checkTerminal({ tty });
+  return { tty: size !== undefined, ttySize: tty === true ? undefined : size };
+}
+
 /** The highest descriptor that a command can be given. */
 const FD_MAX = 255;
 

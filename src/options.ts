@@ -227,7 +227,7 @@ export interface NamespaceOptions extends PrivilegeOptions {
   /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
-   * always do. Either way the command dies when this process does.
+   * always do. Either way the command dies when this process does. A worker is a command that runs while it has calls.
    *
    * @default {true}
    */

@@ -97,7 +97,7 @@ export interface ProcMount {
 
 /**
  * A small /dev: null, zero, full, random, urandom, tty, pseudo-terminals of its own (pts, ptmx), shm, and the links fd,
- * stdin, stdout and stderr.
+ * stdin, stdout and stderr; console, where the command has a terminal of its own: that terminal, and never the caller's.
  */
 export interface DevMount {
   /** What it is. */

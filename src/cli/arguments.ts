@@ -40,6 +40,7 @@ const FLAGS = [
   "sandbox",
   "term-child",
   "clear-env",
+  "tty",
   "disable-user-namespaces",
   "no-new-privs",
   "new-privs",
@@ -349,6 +350,7 @@ function commandOptions(flags: Flags, args: string[]): CommandOptions {
     env: environment(flags.env),
     ...(flags["unset-env"].length === 0 ? {} : { unsetEnv: flags["unset-env"] }),
     clearEnv: flags["clear-env"],
+    ...(flags.tty ? { tty: true } : {}),
     ...(flags["inherit-fd"].length === 0 ? {} : {
       fds: Object.fromEntries(flags["inherit-fd"].map((fd) => [descriptor(fd, "--inherit-fd"), "inherit" as const])),
     }),

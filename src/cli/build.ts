@@ -35,7 +35,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
   if (output === undefined) throw new UsageError("build needs --output FILE");
-  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv, fds } = commandOptions;
+  const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv, fds, tty } = commandOptions;
   const given = {
     args,
     argv0,
@@ -46,6 +46,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     uid,
     unsetEnv,
     fds,
+    tty,
     timeoutMs,
     output,
     arch: arch as Architecture | undefined,

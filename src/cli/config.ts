@@ -12,7 +12,17 @@ import { jsonFile } from "./values.ts";
 import schema from "./config.schema.json" with { type: "json" };
 
 /** What is of the command, and not of its namespaces. */
-const COMMAND_NAMES = ["env", "clearEnv", "unsetEnv", "cwd", "uid", "gid", "argv0", "fds"] as const satisfies readonly (
+const COMMAND_NAMES = [
+  "env",
+  "clearEnv",
+  "unsetEnv",
+  "cwd",
+  "uid",
+  "gid",
+  "argv0",
+  "fds",
+  "tty",
+] as const satisfies readonly (
   keyof CommandOptions
 )[];
 

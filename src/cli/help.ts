@@ -117,6 +117,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
       --unset-env NAME        It does not inherit this variable. Can be given again
       --inherit-fd N          It gets the open descriptor N, from 3 to 255. Can be given again
+      --tty                   It gets a terminal of its own, of the size of this one, and cannot reach this one. Bytes
+                              go through from and to what is no terminal, too: the end of stdin is typed as Ctrl-D
       --clear-env             It gets no variables but those of --env
   -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed
   -G, --gid ID                The same for a group

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkProgram, launchedDescriptors } from "../command_options.ts";
+import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
@@ -38,6 +38,7 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
     environment: mergeEnvironment(inherited, changes),
     callerCwd: { callerFolder: true },
     stdio: ["inherit", "inherit", "inherit"],
+    tty: launchedTerminal(commandOptions.tty).tty,
   };
   const plan = planChild(withSubordinateIds(validate(namespace), caller), child, caller);
   const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;

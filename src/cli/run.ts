@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkProgram, launchedDescriptors } from "../command_options.ts";
+import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_options.ts";
 import { compile } from "../launch/compile.ts";
 import { become } from "../machine/become.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
@@ -58,6 +58,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const options = {
     clearEnv,
     descriptors,
+    ...launchedTerminal(commandOptions.tty),
     debug,
     timeoutMs,
     statusFd,

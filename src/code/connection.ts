@@ -7,10 +7,11 @@
 import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import { checkSignal, type Trace } from "../process/command.ts";
+import { Guard } from "../process/termination.ts";
 import { type Call, type Caller, endedError, valueOf } from "./call.ts";
 import type { Channel } from "./channel.ts";
 import { READY_ID } from "./inside.ts";
-import { type CodeOptions, killNow, launch } from "./launch.ts";
+import { type CodeOptions, killNow, launch, type Launched } from "./launch.ts";
 import type { Source } from "./source.ts";
 
 /** How many functions and modules a worker keeps; the one that was not called for longest makes room. */
@@ -40,6 +41,8 @@ export class Connection {
   readonly #graceMs: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isReceiving = false;
+  /** Ends it on signals while it has calls. Without them they are for the program itself, with which it ends. */
+  readonly #guard: Guard | undefined;
   #isReferenced = true;
 
   /**
@@ -56,7 +59,15 @@ export class Connection {
   ) {
     const { signal, ...others } = options;
     checkSignal(signal);
-    const { child, channel } = launch(settings, others, { way: "serve", modules }, trace);
+    this.#guard = settings.termChild ? new Guard() : undefined;
+    let launched: Launched;
+    try {
+      launched = launch(settings, others, { way: "serve", modules }, trace, this.#guard);
+    } catch (error) {
+      this.#guard?.release();
+      throw error;
+    }
+    const { child, channel } = launched;
     this.child = child;
     this.#channel = channel;
     this.#signal = signal;
@@ -90,6 +101,13 @@ export class Connection {
     if (size > WHOLE_SIZE) this.#channel.send(...parts);
     else this.#channel.send(joined(parts, size));
     return this.#expect(id, caller);
+  }
+
+  /** Says whether anybody waits for its start: otherwise it is no call, and signals are for the program. */
+  await(awaited: boolean): void {
+    if (!this.#calls.has(READY_ID)) return;
+    if (awaited) this.#guard?.listen();
+    else this.#guard?.release();
   }
 
   /** Says whether it keeps this program alive when it has no calls; with calls it does. */
@@ -146,6 +164,7 @@ export class Connection {
   /** Gives replies to their calls, while there are calls. */
   async #receive(): Promise<void> {
     this.#isReceiving = true;
+    this.#guard?.listen();
     this.#channel.reference(true);
     try {
       while (this.#calls.size > 0) {
@@ -168,6 +187,7 @@ export class Connection {
       this.#isReceiving = false;
       if (this.hasEnded) this.#channel.close();
       else this.#channel.reference(this.#isReferenced);
+      this.#guard?.release();
     }
   }
 

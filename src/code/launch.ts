@@ -9,6 +9,7 @@ import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import { type CommandOptions, SHARED_OPTION_NAMES } from "../command_options.ts";
 import { Command, type Trace } from "../process/command.ts";
+import type { Guard } from "../process/termination.ts";
 import { firstMessage, mainModule, type Way } from "./bootstrap.ts";
 import { Channel } from "./channel.ts";
 import type { CodeRequest } from "./inside.ts";
@@ -85,12 +86,13 @@ export function checkLaunch(
   };
 }
 
-/** Starts it in namespaces, and sends it what it is to do. */
+/** Starts it in namespaces, and sends it what it is to do. `guard`: listens for signals when somebody else says so. */
 export function launch(
   settings: Settings,
   options: Omit<CodeOptions, "args">,
   { way, modules, code, args = [] }: Program,
   trace: () => Trace | undefined,
+  guard?: Guard,
 ): Launched {
   const { flags, revoke, maxReplySize } = checkLaunch(options, modules);
   // It is of use to modules only, and to look there for others takes 0.5 ms.
@@ -101,6 +103,7 @@ export function launch(
     { ...commandOptions(options), args: ["run", ...RUN_FLAGS, ...cache, ...flags, mainModule(modules)] },
     channel,
     trace,
+    guard,
   );
   channel.send(
     ...firstMessage(way, { revoke, privateNet: settings.namespaces.get("net"), ...(code && { code }) }, args),
@@ -114,10 +117,11 @@ export function startDeno(
   options: CommandOptions,
   channel: Channel,
   trace: () => Trace | undefined,
+  guard?: Guard,
 ): ChildProcess {
   try {
     const more = { extra: channel.theirs, fromOutside: true };
-    return new Command(settings, THIS_DENO, { ...options, argv0: "deno" }, trace, more).spawn();
+    return new Command(settings, THIS_DENO, { ...options, argv0: "deno" }, trace, more, guard).spawn();
   } catch (error) {
     channel.close();
     throw error;

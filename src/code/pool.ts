@@ -200,10 +200,11 @@ export class CodePool implements AsyncDisposable {
   #dispatch(): void {
     for (const job of this.#waiting) {
       const member = this.#free();
-      if (member === undefined) return;
+      if (member === undefined) break;
       this.#waiting.delete(job);
       this.#give(member, job);
     }
+    this.#awaitStarts();
   }
 
   async #give(member: Member, { call, resolve, reject }: Job): Promise<void> {
@@ -216,6 +217,11 @@ export class CodePool implements AsyncDisposable {
       member.calls--;
       this.#dispatch();
     }
+  }
+
+  /** Those that start are of use to nobody where no call waits. */
+  #awaitStarts(): void {
+    for (const connection of this.#connections) connection.await(this.#waiting.size > 0);
   }
 
   /** Starts workers, where calls wait that those which start already are too few for. */
@@ -239,6 +245,7 @@ export class CodePool implements AsyncDisposable {
       connection = new Connection(this.#settings, this.#options, this.#modules, this.#trace, caller);
       this.#connections.add(connection);
       connection.reference(this.#isReferenced);
+      this.#awaitStarts();
       await connection.ready;
     } catch (error) {
       await connection?.[Symbol.asyncDispose]();

@@ -24,6 +24,7 @@ import { helperCause } from "./helper.ts";
 import { overlayCause, viewCause } from "./view.ts";
 import { landlockCause, ruledOut } from "./landlock.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
+import { terminalCause } from "./terminal.ts";
 
 /** The likely cause of a refusal and what can be done about it; undefined where nothing is known but the errno. */
 export function findCause(refusal: Refusal, facts: Facts): string | undefined {
@@ -34,6 +35,7 @@ export function findCause(refusal: Refusal, facts: Facts): string | undefined {
 function causeOf(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code } = refusal;
   if (/ new[ug]idmap\b/.test(step.what)) return helperCause(refusal, facts);
+  if (step.option === "tty") return terminalCause(refusal, facts);
   switch (step.call) {
     case "clone":
     case "unshare":

@@ -5,7 +5,7 @@
  */
 
 import type { Architecture } from "../abi/syscalls.ts";
-import { checkProgram, type CommandOptions, launchedDescriptors } from "../command_options.ts";
+import { checkProgram, type CommandOptions, launchedDescriptors, launchedTerminal } from "../command_options.ts";
 import { checkNames } from "../checks.ts";
 import type { NamespaceOptions, Settings } from "../options.ts";
 import { bundleIn } from "./image.ts";
@@ -17,6 +17,12 @@ import { compile, type Wording } from "./compile.ts";
 /** Options of `Namespace.build()`. What they share with Deno.Command has the same meaning. */
 export interface BuildOptions
   extends Pick<CommandOptions, "args" | "argv0" | "clearEnv" | "cwd" | "env" | "gid" | "uid" | "unsetEnv" | "fds"> {
+  /**
+   * A pseudo-terminal of its own for the command. The executable carries bytes between it and its own stdin and stdout,
+   * and makes the terminal that it is run on raw meanwhile. It is of the same size; one that is given is for where there
+   * is no terminal. Where stdin is none, its end is typed as ^D. @default {false}
+   */
+  tty?: CommandOptions["tty"];
   /** Where the executable is written, as its owner's, with mode 0755. @default {nowhere: its bytes are returned only} */
   output?: string | URL | undefined;
   /** The architecture that it is for. @default {this one} */
@@ -41,6 +47,7 @@ const OPTION_NAMES = [
   "uid",
   "unsetEnv",
   "fds",
+  "tty",
   "output",
   "arch",
   "anyCommand",
@@ -89,6 +96,7 @@ export async function build(
       env: Object.fromEntries([...environment].filter(([, value]) => value !== undefined)),
       unsetEnv: [...environment].flatMap(([name, value]) => value === undefined ? [name] : []),
       ...(options.fds === undefined ? {} : { fds: options.fds }),
+      ...(options.tty === undefined ? {} : { tty: options.tty }),
       clearEnv,
       anyCommand,
       arch,
@@ -100,6 +108,7 @@ export async function build(
     clearEnv,
     timeoutMs,
     descriptors: launchedDescriptors(options.fds),
+    ...launchedTerminal(options.tty),
     origin: JSON.stringify(origin, (_, value) => typeof value === "bigint" ? String(value) : value),
     cause: (step, code, section) => findCause({ step, code, section }, nothingKnown(arch)),
     ...(wording === undefined ? {} : { wording }),

@@ -7,6 +7,7 @@
 
 import { errnoTable } from "../abi/errno.ts";
 import { type Architecture, elfMachine } from "../abi/syscalls.ts";
+import type { TerminalSettings } from "../command_options.ts";
 import { encode } from "../plan/encode.ts";
 import type { Plan, Step } from "../plan/step.ts";
 
@@ -37,7 +38,7 @@ export interface Variant {
 }
 
 /** Bits of `Flags` in shim/bundle.zig. */
-const FLAGS = ["init", "waitForAll", "initOnly", "anyCommand", "clearEnv", "forward", "debug"] as const;
+const FLAGS = ["init", "waitForAll", "initOnly", "anyCommand", "clearEnv", "forward", "debug", "tty"] as const;
 
 /** What a bundle says beside its plans. */
 export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[number], boolean>>> {
@@ -47,6 +48,10 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
   readonly timeoutMs?: number | undefined;
   /** Where JSON lines about the command are written. */
   readonly statusFd?: number | undefined;
+  /**
+   * The size of the command's terminal where who runs it has none; what the environment says where it is not given.
+   */
+  readonly ttySize?: TerminalSettings | undefined;
   /** What messages begin with; the name that the launcher is called by where it is not given. */
   readonly name?: string | undefined;
   /** The command and its arguments. */
@@ -168,6 +173,8 @@ export function encodeBundle(
   view.setUint32(20, options.graceMs, true);
   view.setBigUint64(24, BigInt(Math.ceil(options.timeoutMs ?? 0)), true);
   view.setInt32(32, options.statusFd ?? -1, true);
+  view.setUint16(36, options.ttySize?.rows ?? 0, true);
+  view.setUint16(38, options.ttySize?.columns ?? 0, true);
   for (const [index, value] of ranges.entries()) view.setUint32(40 + index * 4, value, true);
   view.setUint32(CHECKSUM_AT, checksum(all), true);
   return all;

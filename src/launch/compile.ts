@@ -13,6 +13,7 @@ import { ANYBODY, type Caller, type KnownCaller } from "../plan/caller.ts";
 import { type Place, planUpToProgram } from "../plan/child.ts";
 import { describeCall } from "../plan/describe.ts";
 import { keepOpen } from "../plan/stdio.ts";
+import { TAKE_TERMINAL } from "../plan/terminal.ts";
 import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import { type BundleOptions, encodeBundle, type StepHint, type StepText, type Variant } from "./bundle.ts";
 import { link } from "./image.ts";
@@ -21,7 +22,7 @@ import { link } from "./image.ts";
 export interface LaunchOptions extends
   Pick<
     BundleOptions,
-    "anyCommand" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs"
+    "anyCommand" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs" | "tty" | "ttySize"
   > {
   /** What messages call options by. @default {as the library does} */
   readonly wording?: Wording;
@@ -93,8 +94,9 @@ export function compile(
     ...(asked.length === 0 ? { extra: options.extra ?? [] } : { extra: asked, extraOption: "fds" }),
     callerCwd: { callerFolder: true },
   };
+  const first = [...(opened === undefined ? [] : [opened]), ...(options.tty === true ? TAKE_TERMINAL : [])];
   const variant = (caller: Caller): Variant => {
-    const plan = planUpToProgram(settings, place, caller, opened === undefined ? [] : [opened], opened);
+    const plan = planUpToProgram(settings, place, caller, first, opened);
     return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };
   };
   const administrators = variant(options.caller ?? ADMINISTRATOR);

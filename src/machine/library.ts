@@ -11,7 +11,7 @@ import { errnoName, errnoText } from "../abi/errno.ts";
 import { type Architecture, elfMachine, type SyscallName, syscallNumber } from "../abi/syscalls.ts";
 import { capabilitiesOf, type KnownCaller } from "../plan/caller.ts";
 import { describeCall, describeResult } from "../plan/describe.ts";
-import { encode, LAYOUT, takeFilled } from "../plan/encode.ts";
+import { encode, fillTerminal, LAYOUT, takeFilled } from "../plan/encode.ts";
 import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import { LIBRARIES } from "./artifacts.ts";
 
@@ -253,11 +253,14 @@ export class Library {
    * Clones a child that executes the plan.
    *
    * @param trace Is told every step that was executed, and its result.
+   * @param terminal The child's side of its terminal, where it has one.
    */
-  spawn(plan: Plan, trace?: (line: string) => void): Spawned | Refused {
+  spawn(plan: Plan, trace?: (line: string) => void, terminal?: number): Spawned | Refused {
     const { parent, child } = plan;
     const count = parent.length + child.length;
-    const report = this.#run(true, encode(plan, ARCHITECTURE), count);
+    const bytes = encode(plan, ARCHITECTURE);
+    if (terminal !== undefined) fillTerminal(bytes, () => this.#terminalNumber(terminal));
+    const report = this.#run(true, bytes, count);
     const pid = report[0]!, pidfd = report[1]!, stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     if (stage === "none" && trace === undefined) return { pid, pidfd };
 
@@ -403,6 +406,14 @@ export class Library {
   /** Writes from a buffer that is not empty: a number of bytes, or minus an errno. */
   write(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
     return this.#rare.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
+  }
+
+  /** Of a terminal in /dev/pts: the minor number of its device. */
+  #terminalNumber(fd: number): number {
+    const stat = new Uint8Array(144);
+    this.#rare.ns_transfer(syscallNumber("fstat", ARCHITECTURE), fd, stat, stat.length);
+    const device = new DataView(stat.buffer).getUint32(ARCHITECTURE === "x86_64" ? 40 : 32, true);
+    return (device & 0xff) | (device >>> 12 & 0xfff00);
   }
 
   /** epoll_wait(2) in this thread, which does nothing else meanwhile. `timeout` is in milliseconds, -1 for none. */

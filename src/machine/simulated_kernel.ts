@@ -225,6 +225,7 @@ export function answer(
     }
     case "fallocate":
     case "fchmod":
+    case "fchown":
     case "ioctl":
       if (!process.fds.has(a as number)) return no("EBADF");
       if (call === "ioctl" && c !== null) fact(process, "net", "loopback", "up");

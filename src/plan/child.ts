@@ -43,7 +43,7 @@ import {
 import { installFilter } from "./seccomp.ts";
 import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { afterIds, beforeIds, beforeMounts, noNewPrivileges } from "./privileges.ts";
-import { TAKE_TERMINAL } from "./terminal.ts";
+import { giveTerminal, TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
 import { deniesSetgroups, uidInside, writeUserMaps } from "./user.ts";
@@ -109,18 +109,25 @@ interface World {
 }
 
 /** The last world of each settings, since most programs are one caller all their life. */
-const worlds = new WeakMap<Settings, { readonly caller: Caller; readonly world: World }>();
+const worlds = new WeakMap<
+  Settings,
+  { readonly caller: Caller; readonly hasTerminal: boolean; readonly world: World }
+>();
 
-function worldOf(settings: Settings, caller: Caller): World {
+function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean): World {
   const known = worlds.get(settings);
-  if (known?.caller === caller) return known.world;
-  const world = planWorld(settings, caller);
-  worlds.set(settings, { caller, world });
+  if (known?.caller === caller && known.hasTerminal === hasTerminal) return known.world;
+  const world = planWorld(settings, caller, hasTerminal);
+  worlds.set(settings, { caller, hasTerminal, world });
   return world;
 }
 
-/** What is done inside, once the namespaces are there, whoever does it. */
-export function furnish(settings: Settings, hasUser: boolean): readonly Step[] {
+/**
+ * What is done inside, once the namespaces are there, whoever does it.
+ *
+ * @param hasTerminal Whether a terminal of its own is there already.
+ */
+export function furnish(settings: Settings, hasUser: boolean, hasTerminal: boolean): readonly Step[] {
   const { namespaces } = settings;
   const steps: Step[] = [];
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
@@ -131,7 +138,7 @@ export function furnish(settings: Settings, hasUser: boolean): readonly Step[] {
   if (settings.tmp !== undefined) furniture.push({ target: "/tmp", mount: mountTmp(settings.tmp) });
   if (settings.proc) furniture.push({ target: "/proc", mount: mountProc() });
   if (settings.view === undefined) steps.push(...furniture.map(({ mount }) => mount));
-  else steps.push(...furnishView(settings.view, furniture, hasUser));
+  else steps.push(...furnishView(settings.view, furniture, hasUser, hasTerminal));
   return steps;
 }
 
@@ -141,7 +148,7 @@ export function hasUserNamespace({ namespaces, userIfNeeded }: Settings, caller:
   return needsUser || namespaces.has("user");
 }
 
-function planWorld(settings: Settings, caller: Caller): World {
+function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean): World {
   const { namespaces } = settings;
   const hasUser = hasUserNamespace(settings, caller);
   const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
@@ -151,7 +158,7 @@ function planWorld(settings: Settings, caller: Caller): World {
     cloneFlags: flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES),
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    steps: furnish(settings, hasUser),
+    steps: furnish(settings, hasUser, hasTerminal),
     hidesFolders: settings.tmp !== undefined || settings.proc || settings.view !== undefined,
   };
 }
@@ -231,7 +238,8 @@ export function planUpToProgram(
   first: readonly Step[],
   kept?: Extra,
 ): Plan {
-  const world = worldOf(settings, caller);
+  const hasTerminal = first.includes(TAKE_TERMINAL[0]!);
+  const world = worldOf(settings, caller, hasTerminal);
   const user = hasUserNamespace(settings, caller) ? settings.user : undefined;
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);
@@ -246,7 +254,8 @@ export function planUpToProgram(
   steps.push(...moved.filter((step, index) => step !== undefined && isOpened(index)) as Step[]);
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
   if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
-  if (privileges !== undefined) steps.push(...beforeIds(privileges, first.includes(TAKE_TERMINAL[0]!), changesIds));
+  if (privileges !== undefined) steps.push(...beforeIds(privileges, hasTerminal, changesIds));
+  if (hasTerminal && place.uid !== undefined) steps.push(giveTerminal(place.uid));
   if (changesIds || privileges?.groups !== undefined) {
     steps.push(
       ...changeIds(

@@ -30,6 +30,7 @@ export function describeArgument(argument: Argument): string {
   if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
   if ("childFolder" in argument) return `"/proc/<child>"`;
   if ("callerFolder" in argument) return "<current folder>";
+  if ("terminalFile" in argument) return "<terminal's file>";
   if ("filter" in argument) return "<filter>";
   if ("word" in argument) return `&${argument.word}`;
   return describeStrings(argument);

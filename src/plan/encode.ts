@@ -7,7 +7,19 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { type Architecture, elfMachine, syscallNumber } from "../abi/syscalls.ts";
-import type { Bytes, CallerFolder, ChildFolder, FilterProgram, PartOf, Plan, Step, Strings, Word } from "./step.ts";
+import { SLOT_SIZE } from "./step.ts";
+import type {
+  Bytes,
+  CallerFolder,
+  ChildFolder,
+  FilterProgram,
+  PartOf,
+  Plan,
+  Step,
+  Strings,
+  TerminalFile,
+  Word,
+} from "./step.ts";
 
 /** Sizes that both sides must agree on; src/machine/library.ts compares them with the shim's. */
 export const LAYOUT = { version: 2, header: 48, step: 80, words: 8 } as const;
@@ -31,8 +43,10 @@ const AGAIN = 0xffff;
 const CHILD_FOLDER = "/proc/";
 const PID_TEXT_SIZE = 12;
 /** `SlotKind` of shim/plan.zig. */
-const SLOT_KINDS = ["uid", "gid", "folder"] as const;
+const SLOT_KINDS = ["uid", "gid", "folder", "terminal"] as const;
 const FOLDER_SIZE = 4096;
+const TERMINALS = "/dev/pts/";
+const TERMINAL_SIZE = TERMINALS.length + SLOT_SIZE + 1;
 
 const utf8 = new TextEncoder();
 
@@ -49,6 +63,20 @@ export function encode(plan: Plan, architecture: Architecture): Uint8Array<Array
   const made = encodeNew(plan, architecture);
   encoded.set(plan, made);
   return made.bytes;
+}
+
+/** Says in an encoded plan which terminal of /dev/pts is the command's, where it asks for that. */
+export function fillTerminal(bytes: Uint8Array<ArrayBuffer>, number: () => number): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const slots = view.getUint32(36, true);
+  const slotsAt = LAYOUT.header + (view.getUint32(16, true) + view.getUint32(20, true)) * LAYOUT.step +
+    view.getUint32(24, true) * 4;
+  const dataAt = bytes.length - view.getUint32(12, true);
+  for (let slot = slotsAt; slot < slotsAt + slots * 8; slot += 8) {
+    if (SLOT_KINDS[view.getUint32(slot, true)] !== "terminal") continue;
+    const at = dataAt + view.getUint32(slot + 4, true);
+    utf8.encodeInto(`${TERMINALS}${number()}\0`, bytes.subarray(at, at + TERMINAL_SIZE));
+  }
 }
 
 interface Encoded {
@@ -223,7 +251,9 @@ class DataArea {
   }
 
   /** The offset of an argument that is passed by address. */
-  place(argument: Bytes | PartOf | Strings | ChildFolder | CallerFolder | FilterProgram | Word): number {
+  place(
+    argument: Bytes | PartOf | Strings | ChildFolder | CallerFolder | TerminalFile | FilterProgram | Word,
+  ): number {
     if ("word" in argument) {
       this.wordsAt ??= this.#reserve(LAYOUT.words);
       return this.wordsAt + (argument.word === "parent" ? 0 : 4);
@@ -247,12 +277,17 @@ class DataArea {
     return this.pidTextAt;
   }
 
-  #placeNew(argument: Bytes | Strings | CallerFolder | FilterProgram): number {
+  #placeNew(argument: Bytes | Strings | CallerFolder | TerminalFile | FilterProgram): number {
     if ("filter" in argument) return this.#filter(argument.filter(this.#architecture));
     if ("strings" in argument) return this.#pointers(argument.strings);
     if ("callerFolder" in argument) {
       const at = this.#reserve(FOLDER_SIZE);
       this.slots.push({ kind: "folder", at });
+      return at;
+    }
+    if ("terminalFile" in argument) {
+      const at = this.#reserve(TERMINAL_SIZE);
+      this.slots.push({ kind: "terminal", at });
       return at;
     }
     const start = this.#copy(argument.bytes);

@@ -36,6 +36,11 @@ export interface CallerFolder {
   readonly callerFolder: true;
 }
 
+/** The path of the command's terminal in /dev/pts outside, known only when the plan runs. */
+export interface TerminalFile {
+  readonly terminalFile: true;
+}
+
 /** A NULL-terminated array of strings: argv or envp. */
 export interface Strings {
   /** Strings, or one block in which each string ends with a NUL. */
@@ -85,6 +90,7 @@ export type Argument =
   | ResultOf
   | ChildFolder
   | CallerFolder
+  | TerminalFile
   | FilterProgram
   | Word;
 

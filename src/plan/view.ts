@@ -29,6 +29,7 @@ import {
 } from "../options_mounts.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH } from "./files.ts";
 import { type Argument, type Bytes, flags, type Named, type Step } from "./step.ts";
+import { PEER_FLAGS, TAKE_TERMINAL, TERMINAL_FILE } from "./terminal.ts";
 
 const FSOPEN_CLOEXEC: Named = { value: 1, name: "FSOPEN_CLOEXEC" };
 const FSCONFIG_CMD_CREATE: Named = { value: 6, name: "FSCONFIG_CMD_CREATE" };
@@ -38,6 +39,7 @@ const F_EMPTY: Named = { value: 4, name: "MOVE_MOUNT_F_EMPTY_PATH" };
 const T_EMPTY: Named = { value: 0x40, name: "MOVE_MOUNT_T_EMPTY_PATH" };
 const BOTH_EMPTY: Named = { value: 0x44, name: "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH" };
 const CLONE_ONE: Named = { value: 0o2000001, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC" };
+const CLONE_THIS: Named = { value: 0o2000001 | 0x1000, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH" };
 const CLONE_ALL: Named = { value: 0o2000001 | 0x8000, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE" };
 const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
 const EMPTY_PATH_ALL: Named = { value: 0x9000, name: "AT_EMPTY_PATH|AT_RECURSIVE" };
@@ -85,10 +87,16 @@ export interface Furniture {
  *
  * @param furniture What is mounted before the mounts that were asked for.
  * @param hasUser Whether it is done in a user namespace, where the kernel allows less.
+ * @param hasTerminal Whether the command has a terminal of its own.
  */
-export function furnishView(view: ViewSettings, furniture: readonly Furniture[], hasUser: boolean): readonly Step[] {
+export function furnishView(
+  view: ViewSettings,
+  furniture: readonly Furniture[],
+  hasUser: boolean,
+  hasTerminal: boolean,
+): readonly Step[] {
   const { root, mounts, ephemeral = 0 } = view;
-  const plan = new ViewPlan(root, hasUser, view.ephemeral === undefined ? "root" : "ephemeral");
+  const plan = new ViewPlan(root, hasUser, hasTerminal, view.ephemeral === undefined ? "root" : "ephemeral");
   for (const { target, mount } of furniture) plan.addFileSystem(target, mount);
   for (const [index, mount] of mounts.entries()) plan.add(mount, index < ephemeral ? "ephemeral" : "mounts");
   return plan.finish();
@@ -103,6 +111,7 @@ class ViewPlan {
   readonly #steps: Step[] = [];
   readonly #covers: Covers;
   readonly #hasUser: boolean;
+  readonly #hasTerminal: boolean;
   readonly #mask: Descriptor;
   readonly #stage: Descriptor;
   readonly #root: Descriptor;
@@ -115,10 +124,11 @@ class ViewPlan {
   readonly #rootOption: string;
   #option: string;
 
-  constructor(root: RootSettings, hasUser: boolean, option: string) {
+  constructor(root: RootSettings, hasUser: boolean, hasTerminal: boolean, option: string) {
     this.#rootOption = this.#option = option;
     this.#covers = new Covers(root);
     this.#hasUser = hasUser;
+    this.#hasTerminal = hasTerminal;
     this.#mask = this.#step("umask", [0], "give what is made the permissions it is to have");
     const what = "make the stage for the new root";
     const tmpfs = this.#step("fsopen", ["tmpfs", FSOPEN_CLOEXEC], what);
@@ -365,7 +375,35 @@ class ViewPlan {
     const data = "newinstance,ptmxmode=0666,mode=620";
     const pts = flags(MS_NOSUID | MS_NOEXEC, MOUNT_FLAG_NAMES);
     this.#step("mount", ["devpts", ".", "devpts", pts, data], `mount devpts at "${target}/pts"`);
+    if (this.#hasTerminal) this.#console(dev, target);
     this.#close(dev, what);
+  }
+
+  /**
+   * The command's own terminal, which is of the outside's devpts, gets a name inside, and is opened by it, so that
+   * ttyname(3) finds one. Without a file of it outside there is none.
+   */
+  #console(dev: Descriptor, target: string): void {
+    const before = this.#option;
+    this.#option = "tty";
+    const what = `bind the terminal at "${target}/console"`;
+    this.#unless(["ENOENT", "EACCES"], () => {
+      const file = this.#step("openat", [AT_FDCWD, TERMINAL_FILE, PEER_FLAGS], what);
+      // Of any other terminal than its own, the kernel refuses that.
+      this.#unless(["EPERM"], () => {
+        this.#step("ioctl", [file, ...TAKE_TERMINAL[1]!.args.slice(1)], "make sure that it is the terminal");
+        const tree = this.#step("open_tree", [file, "", CLONE_THIS], what);
+        this.#step("mknodat", [dev, "console", fileMode(0o600)], what);
+        this.#step("move_mount", [tree, "", dev, "console", F_EMPTY], what);
+        this.#close(tree, what);
+        if (target !== "/dev") return;
+        const console = this.#step("openat", [dev, "console", PEER_FLAGS], what);
+        for (const fd of [0, 1, 2]) this.#step("dup3", [console, fd, 0], `connect "/dev/console"`);
+        this.#close(console, what);
+      });
+      this.#close(file, what);
+    });
+    this.#option = before;
   }
 
   #overlay(target: string, layers: LayerSettings): void {

@@ -63,20 +63,26 @@ export class Command implements Deno.Command {
   readonly #options: CommandOptions;
   readonly #trace: () => Trace | undefined;
   readonly #more: Pick<ChildSettings, "extra" | "fromOutside">;
+  readonly #guard: Guard | undefined;
 
-  /** Not for users: `Namespace.command()` makes commands. `more`: what only this package asks for. */
+  /**
+   * Not for users: `Namespace.command()` makes commands. `more`: what only this package asks for; `guard`: listens for
+   * signals when somebody else says so.
+   */
   constructor(
     settings: Settings,
     command: string | URL,
     options: CommandOptions,
     trace: () => Trace | undefined,
     more: Pick<ChildSettings, "extra" | "fromOutside"> = {},
+    guard?: Guard,
   ) {
     this.#settings = settings;
     this.#command = command;
     this.#options = options;
     this.#trace = trace;
     this.#more = more;
+    this.#guard = guard;
   }
 
   /**
@@ -132,7 +138,7 @@ export class Command implements Deno.Command {
       reactor.open(
         isPiped || [this.#more.extra, this.#options.fds, this.#options.tty].some((asked) => asked !== undefined),
       );
-      if (termChild) guard = new Guard();
+      if (termChild) guard = this.#guard ?? new Guard();
       const { spawned, ...started } = this.#start(defaults);
       return new ChildProcess(spawned, { ...started, guard, signal, graceMs });
     } catch (error) {
@@ -189,7 +195,7 @@ export class Command implements Deno.Command {
         init,
       };
       const plan = planChild(withSubordinateIds(settings, caller), child, caller);
-      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace());
+      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace(), terminal?.peer);
       const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
       const spawned = setsScore ? keepingOwnScore(start) : start();
       if ("step" in spawned) throw refusal(spawned, program);

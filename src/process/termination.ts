@@ -69,6 +69,11 @@ export class Guard {
 
   /** Begins to listen. */
   constructor() {
+    this.listen();
+  }
+
+  /** Begins to listen again. */
+  listen(): void {
     guarded.add(this);
     listeners.add();
   }

@@ -6,6 +6,7 @@ import type { Facts } from "../../src/diagnosis/facts.ts";
 import { type NamespaceOptions, validate } from "../../src/options.ts";
 import { capabilitiesOf } from "../../src/plan/caller.ts";
 import { planChild } from "../../src/plan/child.ts";
+import { openTerminal } from "../../src/plan/terminal.ts";
 import type { Step } from "../../src/plan/step.ts";
 
 /** No capability but what is not asked about. */
@@ -263,6 +264,17 @@ Deno.test("findCause() knows why a filter of system calls is refused", () => {
   assertMatch(filter("EINVAL", machine({ [STATUS]: ROOT.replace("Seccomp:\t0\n", "") })), /SECCOMP_FILTER/);
   assertMatch(filter("ENOMEM", root), /32768 instructions/);
   assertMatch(filter("ENOSYS", root), /3\.17/);
+});
+
+Deno.test("findCause() knows why there is no terminal to be had", () => {
+  const [open] = openTerminal({ rows: 24, columns: 80 });
+  const facts = machine({ "/proc/sys/kernel/pty/max": "4096\n" });
+  const text = (code: string) => findCause({ step: open, code, section: [open] }, facts) ?? "nothing";
+  assertMatch(text("ENOENT"), /no "\/dev\/ptmx".*mount -t devpts/);
+  assertMatch(text("ENODEV"), /no devpts mounted at "\/dev\/pts"/);
+  assertMatch(text("EACCES"), /chmod 666 \/dev\/ptmx/);
+  assertMatch(text("ENOSPC"), /kernel\.pty\.max is 4096/);
+  assertEquals(text("EIO"), "nothing");
 });
 
 Deno.test("findCause() says nothing where nothing is known", () => {

@@ -6,7 +6,7 @@
 
 import { parseCommandLine } from "../../src/cli/arguments.ts";
 import { WORDING } from "../../src/cli/words.ts";
-import { checkProgram } from "../../src/command_options.ts";
+import { checkProgram, launchedDescriptors, launchedTerminal } from "../../src/command_options.ts";
 import { compile } from "../../src/launch/compile.ts";
 import { validate } from "../../src/options.ts";
 
@@ -19,7 +19,8 @@ export class ImageFile implements Disposable {
   /** Takes the words of a command line of nsrun. */
   constructor(args: readonly string[]) {
     const { namespace, command, commandOptions, timeoutMs, statusFd } = parseCommandLine(args);
-    const options = { timeoutMs, statusFd, origin: "", wording: WORDING };
+    const given = { ...launchedTerminal(commandOptions.tty), descriptors: launchedDescriptors(commandOptions.fds) };
+    const options = { timeoutMs, statusFd, ...given, origin: "", wording: WORDING };
     const image = compile(validate(namespace), checkProgram(command!, commandOptions), options, Deno.build.arch);
     this.path = `${this.#folder}/image`;
     this.size = image.length;

@@ -103,6 +103,9 @@ export const OPTION_SETS: readonly OptionSet[] = [
     },
   },
   { options: {}, commandOptions: { tty: true } },
+  { options: { privateTmp: true }, commandOptions: { tty: true, uid: 7 }, user: "root" },
+  { options: { mounts: [{ type: "dev" }, { type: "dev", target: "/mnt" }] }, commandOptions: { tty: true } },
+  { options: { mounts: [{ type: "dev" }], init: true, privateUser: true }, commandOptions: { tty: true, uid: 0 } },
   { options: { privatePid: true, privateUser: true }, commandOptions: { tty: { rows: 5, columns: 6 }, uid: 0 } },
   {
     options: { privateTmp: true },

@@ -33,8 +33,6 @@ const OTHERS: Schema = {
   gid: { type: "number", description: "The same for a group." },
   timeoutMs: { type: "number", description: "Milliseconds that it may take." },
 };
-/** Those of a command that are not for the command line. */
-const NOT_HERE = ["tty"];
 
 /** Makes the schema, as the text that the file is to have. */
 export async function makeSchema(): Promise<string> {
@@ -85,7 +83,7 @@ export async function makeSchema(): Promise<string> {
         return {}; // Whatever it is, the options are checked again.
     }
   };
-  const own = interfaces.get("CommandOptions")!.filter(({ name }) => !NOT_HERE.includes(name));
+  const own = interfaces.get("CommandOptions")!;
   const schema = {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "nsrun --config",
