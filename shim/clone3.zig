@@ -3,6 +3,9 @@
 const std = @import("std");
 const builtin = @import("builtin");
 
+/// The child is born in the cgroup that `Arguments.cgroup` leads to. Since Linux 5.7.
+pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// struct clone_args of linux/sched.h.
 pub const Arguments = extern struct {
     flags: u64,
@@ -21,6 +24,20 @@ pub const Arguments = extern struct {
 
 comptime {
     std.debug.assert(@sizeOf(Arguments) == 88); // CLONE_ARGS_SIZE_VER2
+}
+
+/// Makes a child as fork(2) does, with a copy of the memory: 0 in the child.
+pub fn fork(flags: u64, cgroup: u64) usize {
+    const arguments: Arguments = .{
+        .flags = flags,
+        .pidfd = 0,
+        .child_tid = 0,
+        .exit_signal = @intFromEnum(std.os.linux.SIG.CHLD),
+        .stack = 0,
+        .stack_size = 0,
+        .cgroup = cgroup,
+    };
+    return std.os.linux.syscall2(.clone3, @intFromPtr(&arguments), @sizeOf(Arguments));
 }
 
 /// Makes a child that begins in `function`, which does not return. The result is the kernel's, as seen by the parent.

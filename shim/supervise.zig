@@ -24,6 +24,7 @@ pub const Supervisor = struct {
     is_first: bool,
     grace_ms: u32,
     status_fd: i32,
+    cgroup_fd: i32,
     /// What was ignored when this began, as nohup(1) and a shell's `&` have it, and so is not for anybody.
     ignored: u64,
     kill_at: ?u64 = null,
@@ -48,6 +49,7 @@ pub const Supervisor = struct {
             .is_first = false,
             .grace_ms = bundle.grace_ms,
             .status_fd = bundle.status_fd,
+            .cgroup_fd = bundle.cgroup_fd,
             .ignored = ignored,
             .end_at = if (bundle.timeout_ms == 0) null else now() +| bundle.timeout_ms *| std.time.ns_per_ms,
             .terminal = .find(),
@@ -65,7 +67,7 @@ pub const Supervisor = struct {
     /// Who reads what the command writes must see the end of it when the command closes it, so nothing is held that the
     /// command may have, too.
     pub fn letGo(supervisor: *const Supervisor, pipe: i32) void {
-        var needed = [_]i32{ pipe, supervisor.status_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
+        var needed = [_]i32{ pipe, supervisor.status_fd, supervisor.cgroup_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
         std.sort.insertion(i32, &needed, {}, std.sort.asc(i32));
         var from: u32 = 0;
         for (needed) |fd| {

@@ -53,6 +53,12 @@ export async function run(argv: readonly string[]): Promise<number> {
   const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];
   const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
+  const settings = validate(namespace);
+  const program = checkProgram(command, commandOptions);
+  // No Deno stays behind that could make it later.
+  const cgroup = settings.cgroup === undefined
+    ? undefined
+    : (await import("../process/cgroup.ts")).makeOwnCgroup(settings.cgroup, debug ? trace : undefined);
   const options = {
     clearEnv,
     descriptors,
@@ -63,7 +69,16 @@ export async function run(argv: readonly string[]): Promise<number> {
     origin: "",
     wording: WORDING,
     diagnoser,
+    cgroup: cgroup?.handOver(),
   };
-  const image = compile(validate(namespace), checkProgram(command, commandOptions), options, Deno.build.arch);
-  return become(image, ["nsrun"]);
+  try {
+    return become(compile(settings, program, options, Deno.build.arch), ["nsrun"]);
+  } finally {
+    cgroup?.end();
+    cgroup?.close();
+  }
+}
+
+function trace(line: string): void {
+  console.error(`nsrun: ${line}`);
 }

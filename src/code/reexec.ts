@@ -13,6 +13,7 @@ import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
+import { type Cgroup, makeOwnCgroup } from "../process/cgroup.ts";
 import { Command, type Trace } from "../process/command.ts";
 import { EVERY_SEAL, sealedMemory } from "../process/memory.ts";
 
@@ -57,6 +58,7 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
   ).outputSync();
 
   const opened: number[] = [];
+  let cgroup: Cgroup | undefined;
   try {
     opened.push(openDeno());
     opened.push(mark([...entered, own]));
@@ -70,14 +72,23 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       uid: undefined,
       gid: undefined,
     };
+    if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, trace());
     const image = compile(
       settings,
       program,
-      { executable, extra: [marked], name: "reexec()", origin: "" },
+      {
+        executable,
+        extra: [marked],
+        name: "reexec()",
+        origin: "",
+        ...(cgroup === undefined ? {} : { cgroup: cgroup.handOver() }),
+      },
       Deno.build.arch,
     );
     become(image, ["deno"]);
   } finally {
+    cgroup?.end();
+    cgroup?.close();
     for (const fd of opened) library().close(fd); // It has not become the launcher.
   }
 }

@@ -22,6 +22,7 @@ import {
   sysctl,
 } from "./facts.ts";
 import { overlayCause, viewCause } from "./view.ts";
+import { cgroupCause } from "./cgroup.ts";
 import { landlockCause, ruledOut } from "./landlock.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 
@@ -33,6 +34,9 @@ export function findCause(refusal: Refusal, facts: Facts): string | undefined {
 
 function causeOf(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code } = refusal;
+  const isOfCgroup = step.option?.split(/, |\./).includes("cgroup") === true;
+  const ofCgroup = isOfCgroup ? cgroupCause(refusal, facts) : undefined;
+  if (ofCgroup !== undefined) return ofCgroup;
   switch (step.call) {
     case "clone":
     case "unshare":

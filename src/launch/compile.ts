@@ -21,7 +21,7 @@ import { link } from "./image.ts";
 export interface LaunchOptions extends
   Pick<
     BundleOptions,
-    "anyCommand" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs"
+    "anyCommand" | "cgroup" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs"
   > {
   /** What messages call options by. @default {as the library does} */
   readonly wording?: Wording;

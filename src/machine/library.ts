@@ -21,6 +21,7 @@ const symbols = {
   ns_run: {
     parameters: [
       "u32", // uint32_t in_child
+      "i32", // int cgroup
       "buffer", // uint8_t *plan
       "u32", // uint32_t size
       "buffer", // Report *report
@@ -253,11 +254,12 @@ export class Library {
    * Clones a child that executes the plan.
    *
    * @param trace Is told every step that was executed, and its result.
+   * @param cgroup Descriptor of the cgroup that it is born in. @default {this process's own cgroup}
    */
-  spawn(plan: Plan, trace?: (line: string) => void): Spawned | Refused {
+  spawn(plan: Plan, trace?: (line: string) => void, cgroup = -1): Spawned | Refused {
     const { parent, child } = plan;
     const count = parent.length + child.length;
-    const report = this.#run(true, encode(plan, ARCHITECTURE), count);
+    const report = this.#run(true, encode(plan, ARCHITECTURE), count, cgroup);
     const pid = report[0]!, pidfd = report[1]!, stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     if (stage === "none" && trace === undefined) return { pid, pidfd };
 
@@ -299,9 +301,9 @@ export class Library {
     return { step: steps[index]!, errno, section: steps, results };
   }
 
-  #run(inChild: boolean, bytes: Uint8Array<ArrayBuffer>, stepCount: number): Int32Array {
+  #run(inChild: boolean, bytes: Uint8Array<ArrayBuffer>, stepCount: number, cgroup = -1): Int32Array {
     if (this.#results.length < stepCount) this.#results = new BigInt64Array(stepCount * 2);
-    this.#shim.ns_run(inChild ? 1 : 0, bytes, bytes.length, this.#report, this.#results, stepCount);
+    this.#shim.ns_run(inChild ? 1 : 0, cgroup, bytes, bytes.length, this.#report, this.#results, stepCount);
     return this.#report;
   }
 

@@ -53,11 +53,13 @@ export interface Somebody {
 
 /**
  * What is done to run a command: `Namespace.explain()` makes it. As a string it is for people to read, in JSON it is
- * {@linkcode caller}, {@linkcode clone} and {@linkcode steps}.
+ * {@linkcode caller}, {@linkcode before}, {@linkcode clone} and {@linkcode steps}.
  */
 export class Explanation {
   /** Who asks. */
   readonly caller: ExplainedCaller;
+  /** What this process does before the clone: it makes the cgroup of option `cgroup`. */
+  readonly before: readonly ExplainedStep[];
   /** The clone(2) that makes the child, and its namespaces but the one for time. Other flags that it has are left out. */
   readonly clone: ExplainedStep;
   /** All that is done between the clone and the program's first instruction, in order; the parent's steps first. */
@@ -66,6 +68,7 @@ export class Explanation {
   /** Not for users: `Namespace.explain()` makes explanations. */
   constructor(plan: Plan, { uid, gid, capabilities }: Caller) {
     this.caller = { uid, gid, capabilities: [...capabilities] };
+    this.before = explainSection("parent", plan.before ?? []);
     this.clone = explainStep("parent", cloneStep(plan), []);
     this.steps = [...explainSection("parent", plan.parent), ...explainSection("child", plan.child)];
   }
@@ -83,8 +86,12 @@ export class Explanation {
     const lines = [`For user ${uid}, group ${gid}, ${having}:`];
     let actor: string | undefined;
     let option: string | undefined | null = null;
-    for (const step of [this.clone, ...this.steps]) {
-      const title = step === this.clone ? "This process" : step.by === "parent" ? "This process, then" : "The child";
+    for (const step of [...this.before, this.clone, ...this.steps]) {
+      const title = step === this.clone || this.before.includes(step)
+        ? "This process"
+        : step.by === "parent"
+        ? "This process, then"
+        : "The child";
       if (title !== actor) {
         lines.push("", `${bold}${title}:${off}`);
         option = null;
@@ -98,8 +105,8 @@ export class Explanation {
   }
 
   /** What JSON.stringify() takes. */
-  toJSON(): { caller: ExplainedCaller; clone: ExplainedStep; steps: readonly ExplainedStep[] } {
-    return { caller: this.caller, clone: this.clone, steps: this.steps };
+  toJSON(): Pick<Explanation, "caller" | "before" | "clone" | "steps"> {
+    return { caller: this.caller, before: this.before, clone: this.clone, steps: this.steps };
   }
 }
 
