@@ -26,13 +26,14 @@ comptime {
     std.debug.assert(@sizeOf(Arguments) == 88); // CLONE_ARGS_SIZE_VER2
 }
 
-/// Makes a child as fork(2) does, with a copy of the memory: 0 in the child.
-pub fn fork(flags: u64, cgroup: u64) usize {
+/// Makes a child in a cgroup as fork(2) does, with a copy of the memory: 0 in the child. `flags` are as for clone(2).
+pub fn forkInto(cgroup: u64, flags: u32) usize {
+    const signal_mask = 0xff;
     const arguments: Arguments = .{
-        .flags = flags,
+        .flags = flags & ~@as(u64, signal_mask) | INTO_CGROUP,
         .pidfd = 0,
         .child_tid = 0,
-        .exit_signal = @intFromEnum(std.os.linux.SIG.CHLD),
+        .exit_signal = flags & signal_mask,
         .stack = 0,
         .stack_size = 0,
         .cgroup = cgroup,

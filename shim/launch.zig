@@ -172,7 +172,7 @@ fn start(job: Run) noreturn {
     const child: Child = .{ .job = &job, .ends = ends, .supervisor = &supervisor };
     const is_brief = plan.parent.len == 0 and !bundle.flags.init;
     const cloned = if (bundle.cgroup_fd >= 0)
-        clone3.fork(plan.header.clone_flags | clone3.INTO_CGROUP, @intCast(bundle.cgroup_fd))
+        clone3.forkInto(@intCast(bundle.cgroup_fd), flags)
     else if (is_brief)
         linux.clone(briefMain, @intFromPtr(&init.stack) + init.stack.len, flags | linux.CLONE.VM | linux.CLONE.VFORK, @intFromPtr(&child), null, 0, null)
     else

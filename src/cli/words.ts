@@ -23,8 +23,7 @@ export function inOptions(hint: string): string {
 }
 
 /** Texts that are not the hint's own, such as paths; and names of options. */
-const HINTED =
-  /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap|cgroup\.(?!(?:kill|type|procs|controllers|subtree_control|max)\b)\w+)\b/g;
+const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap|cgroup\.(?:parent|pidsMax|memorySwapMax))\b/g;
 
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {

@@ -122,6 +122,8 @@ export const PRIVILEGE_SETS: readonly OptionSet[] = [
   { options: { rlimits: { nofile: 64, as: "1g", core: 0, nproc: [100, "unlimited"] }, cpuAffinity: [0, 65] } },
   { options: { privateUser: true, capabilities: "none", privateKeyring: true, oomScoreAdj: 5 } },
   { options: { privateUser: true, capabilities: { drop: ["CAP_NET_RAW", "CAP_SYS_PTRACE"] } } },
+  { options: { cgroup: { pidsMax: 5, cpuMax: 0.5 }, privateCgroup: true } },
+  { options: { cgroup: true, privateUser: true, privatePid: true } },
   { options: { landlock: { execute: ["/"], read: ["/etc/passwd"], write: ["/dev/null"], connectTcp: [443] } } },
   { options: { privateUser: true, landlock: { bindTcp: [], ifMissing: "skip" }, privatePid: true, init: true } },
   {
