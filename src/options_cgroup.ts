@@ -22,6 +22,16 @@ export interface CpuQuota {
  * `"16m"` (k, m, g, t), or `"max"` for no limit.
  *
  * @example Nothing that the command has started outlives it
+ * ```ts
+ * import { Namespace } from "@sys-linux/namespace";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const ns = new Namespace({ cgroup: true });
+ * const { code, usage } = await ns.command("sh", { args: ["-c", "setsid sleep 1000 & exit 3"] }).output();
+ * assertEquals([code, (usage?.cpuTime ?? 0) > 0], [3, true]);
+ * ```
+ *
+ * @example Limits
  * ```ts ignore
  * import { Namespace } from "@sys-linux/namespace";
  *

@@ -9,6 +9,7 @@ import { nsrun, startNsrun } from "../support/cli.ts";
 import { isRunning, readLine, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
+import { trace } from "../support/strace.ts";
 import { programArgv, type ProgramOutput, runArgv, runProgram, type User } from "../support/program.ts";
 
 launcherFd(); // It is kept: no test is to be blamed for that.
@@ -197,7 +198,10 @@ isolatedTest("a command that does not start leaves no cgroup", () => {
   assertThrows(() => new Namespace({ cgroup: true }).command("/nowhere/at-all").spawn(), Deno.errors.NotFound);
   const ns = new Namespace({ cgroup: true, mounts: [{ type: "bind", source: "/nowhere/at-all", target: "/mnt" }] });
   assertThrows(() => ns.command("true").outputSync(), Error, "/nowhere/at-all");
-  assertThrows(() => new Namespace({ cgroup: true, init: true }).command("/nowhere/at-all").spawn(), Deno.errors.NotFound);
+  assertThrows(
+    () => new Namespace({ cgroup: true, init: true }).command("/nowhere/at-all").spawn(),
+    Deno.errors.NotFound,
+  );
   assertEquals(cgroupsIn(OWN_CGROUP), []);
 });
 
@@ -303,6 +307,40 @@ Deno.test("explain() tells how the cgroup is made, and that the child is born in
     "unshare(CLONE_NEWCGROUP)",
   ]);
   assertStringIncludes(String(explanation), "begin the keeper".replace("b", "B"));
+});
+
+isolatedTest("explain() says of the cgroup what strace sees", async () => {
+  await withDelegated(async ({ folder }) => {
+    const options = { cgroup: { parent: folder, hugetlbMax: { "2MB": "4m" } }, privateCgroup: true };
+    const { code, stdout, stderr, threads } = await trace(
+      `const ns = new Namespace(${JSON.stringify(options)});
+       new Namespace({ init: true }).command("true").outputSync(); // The launcher is in memory now.
+       console.log(JSON.stringify([Deno.pid, ns.explain("/bin/true")]));
+       const child = ns.command("/bin/true").spawn();
+       console.log(child.pid);
+       await child.status;`,
+      { calls: ["openat", "faccessat", "mkdirat", "fcntl", "write", "clone3", "unshare"], permissions: ["-A"] },
+    );
+    assertEquals(code, 0, stderr);
+    const [said, pid] = stdout.trim().split("\n").map((line) => JSON.parse(line));
+    const [parent, { before, clone }] = said;
+    const calls = threads.get(parent)!;
+    const first = calls.findIndex(({ args }) => args[1]?.value === folder);
+    const last = calls.findIndex(({ call, result }) => call === "clone3" && result === pid);
+    const made = calls.slice(first, last);
+    const named = (call: string, text = "") => {
+      const shown = text.startsWith('"') ? text.replace(/^"namespace-.*/, "<name>").slice(0, 65).replace(/"$/, "") : "";
+      return `${call} ${text === "<name>" ? text : shown}`;
+    };
+    assertEquals(
+      made.map(({ call, args }) => named(call.replace("clone3", "clone"), args[1]?.text)),
+      before.map(({ call, args }: { call: string; args: string[] }) => named(call, args[1])),
+    );
+    assertEquals(clone.text, "clone(CLONE_INTO_CGROUP)");
+    assertMatch(calls[last]!.line, /flags=(?:0x2|[^,]*CLONE_INTO_CGROUP)[^,]*,.*cgroup=(?!0\b)\d+/);
+    const child = threads.get(pid)!.filter(({ call }) => call === "unshare").map(({ args }) => args[0]!.text);
+    assertEquals(child, ["CLONE_NEWCGROUP"]);
+  });
 });
 
 /** A test of limits: the kernel has to have them. */
