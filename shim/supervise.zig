@@ -67,7 +67,9 @@ pub const Supervisor = struct {
     /// Who reads what the command writes must see the end of it when the command closes it, so nothing is held that the
     /// command may have, too.
     pub fn letGo(supervisor: *const Supervisor, pipe: i32) void {
-        var needed = [_]i32{ pipe, supervisor.status_fd, supervisor.cgroup_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
+        // With a cgroup the end of the command is that of all that it has started, and there may be something to be said of it.
+        const stderr: i32 = if (supervisor.cgroup_fd >= 0) 2 else -1;
+        var needed = [_]i32{ stderr, pipe, supervisor.status_fd, supervisor.cgroup_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
         std.sort.insertion(i32, &needed, {}, std.sort.asc(i32));
         var from: u32 = 0;
         for (needed) |fd| {

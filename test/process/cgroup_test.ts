@@ -369,7 +369,7 @@ for (const user of USERS) {
            { cpuMax: 0.1 },
            "cat " + ${
           JSON.stringify(cgroup.folder)
-        } + "/namespace-*/cpu.max; for ((i = 0; i < 300000; i++)); do :; done; " +
+        } + "/namespace-*/cpu.max; for ((i = 0; i < 30000; i++)); do :; done; " +
              "grep -c 'nr_throttled [1-9]' " + ${JSON.stringify(cgroup.folder)} + "/namespace-*/cpu.stat",
          );
          console.log(cpu.text.trim().split("\\n").join(", "));
