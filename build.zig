@@ -4,7 +4,7 @@
 const std = @import("std");
 
 const launcher_files = [_][]const u8{
-    "plan", "machine", "kernel_linux", "handshake", "parent_watch", "bundle", "program", "report", "signals", "init", "supervise", "relay", "output",
+    "plan", "machine", "kernel_linux", "handshake", "parent_watch", "bundle", "program", "report", "signals", "init", "supervise", "relay", "output", "cgroup", "clone3",
 };
 
 pub fn build(b: *std.Build) void {

@@ -47,12 +47,14 @@ export type {
   SysfsMount,
   TmpfsMount,
 } from "./src/options_mounts.ts";
+export type { CgroupOptions, CpuQuota } from "./src/options_cgroup.ts";
 export type { LandlockOptions } from "./src/options_landlock.ts";
 export type { SeccompAction, SeccompArgument, SeccompProfile, SeccompRule } from "./src/options_seccomp.ts";
 export type { FileType } from "./src/machine/files.ts";
 export { type ExplainedCaller, type ExplainedStep, Explanation, type Somebody } from "./src/plan/explain.ts";
 export type { Change } from "./src/process/changes.ts";
-export { ChildProcess } from "./src/process/child.ts";
+export type { CgroupUsage } from "./src/process/cgroup.ts";
+export { ChildProcess, type CommandOutput, type CommandStatus } from "./src/process/child.ts";
 export type { CommandOptions } from "./src/command_options.ts";
 export { Command } from "./src/process/command.ts";
 export type { DescriptorOption, TerminalSize } from "./src/command_options.ts";

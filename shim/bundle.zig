@@ -8,7 +8,7 @@ const assert = std.debug.assert;
 const plan_zig = @import("plan.zig");
 
 pub const magic: u32 = 0x4c42_534e; // "NSBL", read as little-endian
-pub const version: u16 = 1;
+pub const version: u16 = 2;
 
 /// The last bytes of a bundle: beyond the end of a file that was cut in its last page the kernel gives zeros.
 pub const end_mark = [_]u8{ 0xff, 'E', 'N', 'D' };
@@ -98,6 +98,10 @@ pub const Bundle = extern struct {
     origin: Range,
     /// A command line that says more of a refusal than the launcher can; its empty argument is for which it is.
     diagnoser: Range,
+    /// Descriptor of the cgroup that the command is born in, or -1; the launcher inherits it.
+    cgroup_fd: i32,
+    /// The launcher's child that removes that cgroup: see cgroup.zig.
+    cgroup_keeper: i32,
 
     fn slice(bundle: *const Bundle, range: Range) []const u8 {
         return @as([*]const u8, @ptrCast(bundle))[range.at..][0..range.size];
@@ -134,7 +138,7 @@ pub const Bundle = extern struct {
 };
 
 comptime {
-    assert(@sizeOf(Bundle) == 160);
+    assert(@sizeOf(Bundle) == 168);
     assert(@sizeOf(Variant) == 32);
     assert(@sizeOf(Hint) == 12);
 }
@@ -208,7 +212,7 @@ test "open() refuses what is no whole bundle" {
         try testing.expectError(error.Altered, open(&buffer, 62));
         buffer[at] ^= 0x10;
     }
-    bundle.command = .{ .at = 164, .size = 5 };
+    bundle.command = .{ .at = 168, .size = 5 };
     bundle.checksum = checksum(&buffer);
     try testing.expectError(error.Altered, open(&buffer, 62));
 }

@@ -3,6 +3,9 @@
 const std = @import("std");
 const builtin = @import("builtin");
 
+/// The child is born in the cgroup that `Arguments.cgroup` leads to. Since Linux 5.7.
+pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// struct clone_args of linux/sched.h.
 pub const Arguments = extern struct {
     flags: u64,
@@ -21,6 +24,21 @@ pub const Arguments = extern struct {
 
 comptime {
     std.debug.assert(@sizeOf(Arguments) == 88); // CLONE_ARGS_SIZE_VER2
+}
+
+/// Makes a child in a cgroup as fork(2) does, with a copy of the memory: 0 in the child. `flags` are as for clone(2).
+pub fn forkInto(cgroup: u64, flags: u32) usize {
+    const signal_mask = 0xff;
+    const arguments: Arguments = .{
+        .flags = flags & ~@as(u64, signal_mask) | INTO_CGROUP,
+        .pidfd = 0,
+        .child_tid = 0,
+        .exit_signal = flags & signal_mask,
+        .stack = 0,
+        .stack_size = 0,
+        .cgroup = cgroup,
+    };
+    return std.os.linux.syscall2(.clone3, @intFromPtr(&arguments), @sizeOf(Arguments));
 }
 
 /// Makes a child that begins in `function`, which does not return. The result is the kernel's, as seen by the parent.

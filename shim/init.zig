@@ -76,7 +76,7 @@ fn childMain(address: usize) callconv(.c) u8 {
     linux.exit_group(127);
 }
 
-fn closeAllBut(fd: i32) void {
+pub fn closeAllBut(fd: i32) void {
     const last: usize = std.math.maxInt(u32);
     const at: usize = @intCast(fd);
     if (at > 0) _ = linux.syscall3(.close_range, 0, at - 1, 0);

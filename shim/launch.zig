@@ -5,6 +5,7 @@
 //!   - is the stand-alone executable that `build` writes, which does the same;
 //!   - is what a program becomes that calls reexec();
 //!   - is PID 1 (init.zig), as the first process of the other three, or alone for the library.
+//! And it is what ends and removes a cgroup (cgroup.zig).
 //!
 //!     supervisor                                  child, in its namespaces
 //!     ──────────                                  ────────────────────────
@@ -31,6 +32,8 @@ const ParentWatch = @import("parent_watch.zig").ParentWatch;
 const Program = @import("program.zig").Program;
 const init = @import("init.zig");
 const relay_zig = @import("relay.zig");
+const cgroup = @import("cgroup.zig");
+const clone3 = @import("clone3.zig");
 const supervise = @import("supervise.zig");
 const output = @import("output.zig");
 const signals = @import("signals.zig");
@@ -85,6 +88,7 @@ fn launch(stack: [*]const usize) callconv(.c) noreturn {
         error.Truncated => truncated_text,
         error.Altered => "this file was altered: its checksum is not that of what it holds",
     });
+    if (bundle.flags.init_only and argc == 3) cgroup.keep(std.mem.span(argv[1].?), argv[2].?);
     if (bundle.flags.init_only) init.alone(std.mem.span(argv), envp, bundle.flags);
     if (bundle.name.size > 0) output.name = bundle.bytes("name");
     run(bundle, if (argc > 1) std.mem.span(argv)[1..] else &.{}, std.mem.span(envp));
@@ -172,7 +176,9 @@ fn start(job: Run) noreturn {
     const flags: u32 = plan.cloneFlags() | @intFromEnum(linux.SIG.CHLD);
     const child: Child = .{ .job = &job, .ends = ends, .supervisor = &supervisor };
     const is_brief = plan.parent.len == 0 and !bundle.flags.init and !plan.ownMemory();
-    const cloned = if (is_brief)
+    const cloned = if (bundle.cgroup_fd >= 0)
+        clone3.forkInto(@intCast(bundle.cgroup_fd), flags)
+    else if (is_brief)
         linux.clone(briefMain, @intFromPtr(&init.stack) + init.stack.len, flags | linux.CLONE.VM | linux.CLONE.VFORK, @intFromPtr(&child), null, 0, null)
     else
         linux.syscall5(.clone, flags, 0, 0, 0, 0);
@@ -204,6 +210,9 @@ fn start(job: Run) noreturn {
     if (bundle.flags.init) told.read(ends[0]);
     const last: supervise.Ending = if (told.stage == .ended) .{ .signal = told.step, .code = told.errno } else ending;
     if (last.signal != 0) supervisor.tidy();
+    const failed = last.signal != 0 or last.code != 0;
+    if (failed and cgroup.hasRunOutOfMemory(bundle)) output.tell("the kernel has killed a process of the command's, which was over the memory limit of its cgroup");
+    cgroup.end(bundle);
     output.ended(bundle.status_fd, last.code, last.signal);
     linux.exit_group(if (supervisor.timed_out) exit_timed_out else if (last.signal != 0) @intCast(128 + last.signal) else @intCast(last.code));
 }
@@ -268,6 +277,7 @@ fn fail(job: Run, report: Report) noreturn {
         .hint = if (is_execution) "" else bundle.hint(job.variant, index, report.errno),
     };
     failure.tellProgram(bundle);
+    cgroup.end(bundle);
     if (bundle.diagnoser.size > 0) diagnose(job, report);
     failure.tellPeople(bundle);
     if (!is_execution) linux.exit_group(exit_failed);

@@ -51,10 +51,11 @@ const abi: extern struct {
 };
 
 /// Executes a plan: in a child that is cloned for it (`in_child` 1, see spawn.zig), or its child steps in the calling
-/// thread (0), which changes the plan in place. What came of it is in `report`.
-fn run(in_child: u32, bytes: [*]align(8) u8, size: u32, report: *spawn.Report, results: [*]i64, results_len: u32) callconv(.c) i32 {
+/// thread (0), which changes the plan in place. The child is born in the cgroup that the descriptor `cgroup` leads to, or
+/// with -1 in the caller's. What came of it is in `report`.
+fn run(in_child: u32, cgroup: i32, bytes: [*]align(8) u8, size: u32, report: *spawn.Report, results: [*]i64, results_len: u32) callconv(.c) i32 {
     if (in_child != 0) {
-        spawn.spawn(bytes[0..size], report, results[0..results_len]);
+        spawn.spawn(bytes[0..size], cgroup, report, results[0..results_len]);
     } else {
         executeHere(bytes[0..size], report, results[0..results_len]);
     }

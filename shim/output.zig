@@ -77,12 +77,16 @@ const Writer = struct {
 
 /// Says why, and ends.
 pub fn die(status: u8, text: []const u8) noreturn {
+    tell(text);
+    linux.exit_group(status);
+}
+
+pub fn tell(text: []const u8) void {
     var writer: Writer = .{ .fd = 2 };
     writer.prefix();
     writer.put(text);
     writer.put("\n");
     writer.flush();
-    linux.exit_group(status);
 }
 
 /// What was refused.

@@ -71,6 +71,8 @@ const Shared = struct {
     child_watch: ParentWatch,
     /// Signals whose disposition the child sets to the default.
     to_reset: u64,
+    /// Descriptor of the cgroup that the child is born in, or -1.
+    cgroup: i32,
     mapping: []align(page_size) u8,
 
     fn childResults(shared: *Shared) []i64 {
@@ -85,10 +87,12 @@ comptime {
 
 /// Makes a child that executes the plan's child steps, the last of which is an execve. Returns when the child has
 /// executed it, or when it has failed and was reaped. `results` gets what each step returned, the parent's first.
-pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
+/// `cgroup` is a descriptor of the cgroup that it is born in, or -1.
+pub fn spawn(bytes: []const u8, cgroup: i32, report: *Report, results: []i64) void {
     report.* = .{ .pid = 0, .pidfd = -1, .stage = .none, .step = 0, .errno = 0 };
     const shared = map(bytes, results.len, report) orelse return;
     defer unmap(shared, results);
+    shared.cgroup = cgroup;
 
     var before: linux.sigset_t = undefined;
     const every: linux.sigset_t = @splat(std.math.maxInt(std.meta.Child(linux.sigset_t)));
@@ -123,22 +127,25 @@ pub fn spawn(bytes: []const u8, report: *Report, results: []i64) void {
 }
 
 /// Clones the child, by clone3(2) where there is one: since Linux 5.5 it resets the signal handlers in the child, which
-/// otherwise takes 64 calls. Containers' seccomp filters may refuse it, with whatever errno; clone(2) then says why.
+/// otherwise takes 64 calls. Containers' seccomp filters may refuse it, with whatever errno; clone(2) then says why. A
+/// child that is born in another cgroup, which clone(2) cannot have, is not to be born elsewhere.
 fn clone(shared: *Shared, pidfd: *i32) usize {
     const sharing: u32 = if (shared.plan.ownMemory()) 0 else CLONE.VM | CLONE.CHILD_CLEARTID;
     const flags = sharing | CLONE.PIDFD | shared.plan.cloneFlags();
     const stack = shared.mapping[shared.mapping.len - stack_size ..];
+    const in_cgroup = shared.cgroup >= 0;
     const arguments: clone3.Arguments = .{
-        .flags = @as(u64, flags) | CLONE.CLEAR_SIGHAND,
+        .flags = @as(u64, flags) | CLONE.CLEAR_SIGHAND | if (in_cgroup) clone3.INTO_CGROUP else 0,
         .pidfd = @intFromPtr(pidfd),
         .child_tid = @intFromPtr(&shared.exec_pending),
         .exit_signal = @intFromEnum(linux.SIG.CHLD),
         .stack = @intFromPtr(stack.ptr),
         .stack_size = stack.len,
+        .cgroup = if (in_cgroup) @intCast(shared.cgroup) else 0,
     };
     shared.to_reset = ignoredSignals();
     const cloned = clone3.call(&arguments, childMain, @intFromPtr(shared));
-    if (linux.errno(cloned) == .SUCCESS) return cloned;
+    if (linux.errno(cloned) == .SUCCESS or in_cgroup) return cloned;
 
     shared.to_reset = every_signal;
     const stack_top = @intFromPtr(stack.ptr) + stack.len;
@@ -183,6 +190,7 @@ fn map(bytes: []const u8, results_len: usize, report: *Report) ?*Shared {
         .watch = .{},
         .child_watch = .{},
         .to_reset = every_signal,
+        .cgroup = -1,
         .mapping = mapping,
     };
     shared.plan = plan_zig.open(copy, kernel_linux.architecture) catch |refusal| {

@@ -26,6 +26,7 @@ pub const Supervisor = struct {
     is_first: bool,
     grace_ms: u32,
     status_fd: i32,
+    cgroup_fd: i32,
     /// What was ignored when this began, as nohup(1) and a shell's `&` have it, and so is not for anybody.
     ignored: u64,
     kill_at: ?u64 = null,
@@ -52,6 +53,7 @@ pub const Supervisor = struct {
             .is_first = false,
             .grace_ms = bundle.grace_ms,
             .status_fd = bundle.status_fd,
+            .cgroup_fd = bundle.cgroup_fd,
             .ignored = ignored,
             .end_at = if (bundle.timeout_ms == 0) null else now() +| bundle.timeout_ms *| std.time.ns_per_ms,
             .terminal = if (bundle.flags.tty) null else .find(), // The relay sees to it.
@@ -70,7 +72,9 @@ pub const Supervisor = struct {
     /// command may have, too.
     pub fn letGo(supervisor: *const Supervisor, pipe: i32) void {
         const own: [6]i32 = if (supervisor.relay) |*relay| relay.descriptors() else @splat(-1);
-        var needed = own ++ [_]i32{ pipe, supervisor.status_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
+        // With a cgroup the end of the command is that of all that it has started, and there may be something to be said of it.
+        const stderr: i32 = if (supervisor.cgroup_fd >= 0) 2 else -1;
+        var needed = own ++ [_]i32{ stderr, pipe, supervisor.status_fd, supervisor.cgroup_fd, if (supervisor.terminal) |terminal| terminal.fd else -1 };
         std.sort.insertion(i32, &needed, {}, std.sort.asc(i32));
         var from: u32 = 0;
         for (needed) |fd| {

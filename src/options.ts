@@ -34,6 +34,7 @@ import {
   type ViewSettings,
   viewSettings,
 } from "./options_mounts.ts";
+import { type CgroupOptions, type CgroupSettings, cgroupSettings } from "./options_cgroup.ts";
 import { type LandlockOptions, type LandlockSettings, landlockSettings } from "./options_landlock.ts";
 import { type SeccompProfile, type SeccompSettings, seccompSettings } from "./options_seccomp.ts";
 
@@ -225,6 +226,13 @@ export interface NamespaceOptions extends PrivilegeOptions {
    */
   landlock?: LandlockOptions | undefined;
   /**
+   * A cgroup of the command's own, with limits for it and all that it starts: see {@linkcode CgroupOptions}. `true` is one
+   * without limits. It is made before the command and removed after it; all that is in it when the command ends, or this
+   * process, is killed. With {@linkcode privateCgroup} the command sees it as `/`. Takes Linux 5.14, and a cgroup that this
+   * user may write to. @default {false}
+   */
+  cgroup?: boolean | CgroupOptions | undefined;
+  /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
    * always do. Either way the command dies when this process does. A worker is a command that runs while it has calls.
@@ -291,6 +299,7 @@ export interface Settings {
   readonly init: "kill" | "wait" | undefined;
   readonly seccomp: SeccompSettings | undefined;
   readonly landlock: LandlockSettings | undefined;
+  readonly cgroup: CgroupSettings | undefined;
   readonly termChild: boolean;
   readonly termGraceMs: number;
 }
@@ -317,6 +326,7 @@ const OPTION_NAMES = [
   ...PRIVILEGE_OPTION_NAMES,
   "seccomp",
   "landlock",
+  "cgroup",
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
@@ -421,6 +431,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     init: init ? onMainExit : undefined,
     seccomp: seccompSettings(options.seccomp, init),
     landlock: landlockSettings(options.landlock),
+    cgroup: cgroupSettings(options.cgroup),
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };

@@ -9,7 +9,7 @@ import { validate } from "../src/options.ts";
 const SHOWN = [...helpText(false).matchAll(/^ {2}(?:-(\w), | {4})--([a-z0-9-]+)(\[=|[ ])?([A-Z:[\]]+)?/gm)];
 
 Deno.test("helpText() names options that there are, with their letters and values", () => {
-  assertEquals(SHOWN.length, 70);
+  assertEquals(SHOWN.length, 82);
   for (const [line, letter, name, separator, value] of SHOWN) {
     const needsValue = separator === " " && value !== undefined;
     const argument = needsValue ? [EXAMPLES.get(name!) ?? "x"] : [];
@@ -21,6 +21,11 @@ Deno.test("helpText() names options that there are, with their letters and value
 
 const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["uid", "5"],
+  ["pids-max", "5"],
+  ["cpu-max", "0.5"],
+  ["cpu-weight", "5"],
+  ["io-weight", "5"],
+  ["hugetlb-max", "2MB=64m"],
   ["gid", "5"],
   ["env", "A=1"],
   ["uid-map", "0:0"],

@@ -13,6 +13,8 @@ import { UsageError } from "./words.ts";
 import { sandboxOptions } from "../sandbox.ts";
 import {
   capabilitiesValue,
+  CGROUP_OPTIONS,
+  cgroupValue,
   descriptor,
   duration,
   environment,
@@ -37,6 +39,7 @@ const FLAGS = [
   "private-uts",
   "private-sysvsem",
   "private-cgroup",
+  "cgroup",
   "sandbox",
   "term-child",
   "clear-env",
@@ -63,6 +66,7 @@ const VALUED = [
   "nice",
   "cpu-affinity",
   "oom-score-adj",
+  ...CGROUP_OPTIONS,
   "config",
   "setgroups",
   "on-main-exit",
@@ -79,7 +83,7 @@ const VALUED = [
   "argv0",
 ] as const;
 /** Options with a value that can be given more than once. */
-const REPEATED = ["rlimit", "landlock", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
+const REPEATED = ["rlimit", "hugetlb-max", "landlock", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time", "ephemeral"] as const;
 
@@ -309,6 +313,7 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     privateTime: time === undefined ? undefined : timeValue(time),
     termChild: flags["term-child"],
     termGraceMs: grace === undefined ? undefined : number(grace, "--term-grace-ms"),
+    cgroup: cgroupValue(flags.cgroup, flags, flags["hugetlb-max"]),
     landlock: flags.landlock.length === 0 ? undefined : landlockValue(flags.landlock),
     seccomp: flags.seccomp === undefined ? undefined : seccompValue(flags.seccomp),
     ephemeral: flags.ephemeral === undefined ? undefined : ephemeralValue(flags.ephemeral),

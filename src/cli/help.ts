@@ -104,6 +104,24 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --nice N                From -20, before others, to 19, after them
       --cpu-affinity CPU,…    Run on these CPUs alone
       --oom-score-adj N       From -1000, never, to 1000, first, to be killed when memory is short
+
+  A cgroup of its own, for the command and all that it starts, together; it is removed, and what is left in it killed,
+  when the command ends. It takes Linux 5.14, and a cgroup that this user may write to, as systemd-run --user --scope
+  -p Delegate=yes gives one. SIZE: bytes, 16m (k, m, g, t), or max.
+
+      --cgroup                One without limits; the following imply it
+      --pids-max N            Processes and threads at a time
+      --memory-max SIZE       Memory: who would take more is killed
+      --memory-high SIZE      Memory from which on it is slowed down
+      --memory-swap-max SIZE  Swap
+      --cpu-max CPUS          CPU time, as a number of CPUs such as 0.5, or QUOTA/PERIOD in microseconds
+      --cpu-weight N          Its share of CPU time beside others, from 1 to 10000; default 100
+      --io-weight N           The same for disks
+      --cpuset-cpus LIST      Which CPUs, such as 0-3,5
+      --cpuset-mems LIST      Which memory nodes
+      --hugetlb-max PAGE=SIZE Huge pages, such as 2MB=64m. Can be given again
+      --cgroup-parent DIR     The cgroup that it is made in; default that of nsrun, or the one around that
+
 # System calls and files
       --landlock RULE         What can be used, and nothing else: read=PATH, write=PATH, execute=PATH (with all below),
                               bind-tcp=PORT, connect-tcp=PORT (without PORT: none); if-missing=skip goes on where the

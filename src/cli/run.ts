@@ -55,6 +55,12 @@ export async function run(argv: readonly string[]): Promise<number> {
   const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];
   const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
+  const settings = validate(namespace);
+  const program = checkProgram(command, commandOptions);
+  // No Deno stays behind that could make it later.
+  const cgroup = settings.cgroup === undefined
+    ? undefined
+    : (await import("../process/cgroup.ts")).makeOwnCgroup(settings.cgroup, debug ? trace : undefined);
   const options = {
     clearEnv,
     descriptors,
@@ -66,10 +72,18 @@ export async function run(argv: readonly string[]): Promise<number> {
     origin: "",
     wording: WORDING,
     diagnoser,
+    cgroup: cgroup?.handOver(),
   };
-  const { caller } = library().context();
-  const settings = withSubordinateIds(validate(namespace), caller);
-  const program = checkProgram(command, commandOptions);
-  const image = compile(settings, program, { ...options, caller }, Deno.build.arch);
-  return become(image, ["nsrun"]);
+  try {
+    const { caller } = library().context();
+    const planned = withSubordinateIds(settings, caller);
+    return become(compile(planned, program, { ...options, caller }, Deno.build.arch), ["nsrun"]);
+  } finally {
+    cgroup?.end();
+    cgroup?.close();
+  }
+}
+
+function trace(line: string): void {
+  console.error(`nsrun: ${line}`);
 }

@@ -84,6 +84,56 @@ export function landlockValue(entries: readonly string[]): NonNullable<Namespace
   return { ...Object.fromEntries(lists), ...(ifMissing === undefined ? {} : { ifMissing: ifMissing as "skip" }) };
 }
 
+/** Options with one value that `cgroup` is made of. */
+export const CGROUP_OPTIONS = [
+  "cgroup-parent",
+  "pids-max",
+  "memory-max",
+  "memory-high",
+  "memory-swap-max",
+  "cpu-max",
+  "cpu-weight",
+  "io-weight",
+  "cpuset-cpus",
+  "cpuset-mems",
+] as const;
+
+/** Those of them that are numbers. */
+const CGROUP_NUMBERS: readonly string[] = ["pids-max", "cpu-weight", "io-weight"];
+
+/** Any of them asks for a cgroup; `hugetlb-max` is `2MB=64m`, any number of times. */
+export function cgroupValue(
+  isAsked: boolean,
+  given: Readonly<Partial<Record<typeof CGROUP_OPTIONS[number], string>>>,
+  hugetlb: readonly string[],
+): NamespaceOptions["cgroup"] {
+  const values: [string, unknown][] = CGROUP_OPTIONS.flatMap((option): [string, unknown][] => {
+    const text = given[option];
+    if (text === undefined) return [];
+    const isNumber = CGROUP_NUMBERS.includes(option) && text !== "max";
+    const name = option === "cgroup-parent" ? "parent" : option.replaceAll(/-([a-z])/g, (_, a) => a.toUpperCase());
+    return [[name, option === "cpu-max" ? cpuMax(text) : isNumber ? number(text, `--${option}`) : text]];
+  });
+  if (hugetlb.length > 0) {
+    values.push([
+      "hugetlbMax",
+      Object.fromEntries(hugetlb.map((entry) => {
+        const [, size, most] = /^([^=]+)=(.+)$/.exec(entry) ?? [];
+        if (most !== undefined) return [size, most];
+        throw new UsageError(`--hugetlb-max must be SIZE=BYTES, such as 2MB=64m: got ${JSON.stringify(entry)}`);
+      })),
+    ]);
+  }
+  return values.length > 0 ? Object.fromEntries(values) : isAsked || undefined;
+}
+
+/** A number of CPUs, or `QUOTA/PERIOD` in microseconds. */
+function cpuMax(text: string): unknown {
+  if (text === "max") return text;
+  const [, quota, period] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
+  return quota === undefined ? number(text, "--cpu-max") : { quota: Number(quota), period: Number(period) };
+}
+
 /** `none`, or names with commas between of which to keep, drop or add. The library knows which there are. */
 export function capabilitiesValue(
   none: string | undefined,

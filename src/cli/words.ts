@@ -23,7 +23,7 @@ export function inOptions(hint: string): string {
 }
 
 /** Texts that are not the hint's own, such as paths; and names of options. */
-const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap)\b/g;
+const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap|cgroup\.(?:parent|pidsMax|memorySwapMax))\b/g;
 
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {
@@ -34,6 +34,8 @@ export function spelled(name: string): string {
   const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);
   if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${mount[2]})`}`;
   if (name === "mounts") return name;
+  const limit = /^cgroup\.(?:(parent)|(\w+))/.exec(name);
+  if (limit !== null) return limit[1] === undefined ? spelled(limit[2]!) : "--cgroup-parent";
   const rule = /^landlock\.(\w+)(?:\[\d+\])?$/.exec(name);
   if (rule !== null) return `--landlock ${spelled(rule[1]!).slice(2)}`;
   return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -14,6 +14,7 @@ import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
+import { type Cgroup, makeOwnCgroup } from "../process/cgroup.ts";
 import { Command, type Trace } from "../process/command.ts";
 import { EVERY_SEAL, sealedMemory } from "../process/memory.ts";
 
@@ -59,6 +60,7 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
   ).outputSync();
 
   const opened: number[] = [];
+  let cgroup: Cgroup | undefined;
   try {
     opened.push(openDeno());
     opened.push(mark([...entered, own]));
@@ -73,14 +75,24 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       gid: undefined,
     };
     const { caller } = library().context();
+    if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, trace());
     const image = compile(
       withSubordinateIds(settings, caller),
       program,
-      { executable, extra: [marked], name: "reexec()", origin: "", caller },
+      {
+        executable,
+        extra: [marked],
+        name: "reexec()",
+        origin: "",
+        caller,
+        ...(cgroup === undefined ? {} : { cgroup: cgroup.handOver() }),
+      },
       Deno.build.arch,
     );
     become(image, ["deno"]);
   } finally {
+    cgroup?.end();
+    cgroup?.close();
     for (const fd of opened) library().close(fd); // It has not become the launcher.
   }
 }

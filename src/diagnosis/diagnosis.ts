@@ -22,6 +22,7 @@ import {
 } from "./facts.ts";
 import { helperCause } from "./helper.ts";
 import { overlayCause, viewCause } from "./view.ts";
+import { cgroupCause } from "./cgroup.ts";
 import { landlockCause, ruledOut } from "./landlock.ts";
 import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 import { terminalCause } from "./terminal.ts";
@@ -36,6 +37,9 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code } = refusal;
   if (/ new[ug]idmap\b/.test(step.what)) return helperCause(refusal, facts);
   if (step.option === "tty") return terminalCause(refusal, facts);
+  const isOfCgroup = step.option?.split(/, |\./).includes("cgroup") === true;
+  const ofCgroup = isOfCgroup ? cgroupCause(refusal, facts) : undefined;
+  if (ofCgroup !== undefined) return ofCgroup;
   switch (step.call) {
     case "clone":
     case "unshare":

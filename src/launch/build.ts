@@ -84,6 +84,12 @@ export async function build(
   if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= TIMEOUT_MAX)) {
     throw new RangeError(`Option "timeoutMs" must be a number of milliseconds above 0: got ${Deno.inspect(timeoutMs)}`);
   }
+  if (settings.cgroup !== undefined) {
+    throw new TypeError(
+      `Option "cgroup" cannot be built into an executable: where its cgroup could be is known only where it runs. Leave it ` +
+        `out, and start the executable by nsrun or by systemd-run with limits`,
+    );
+  }
   const program = checkProgram(command, options);
   const { command: path, cwd, environment, ...rest } = program;
   const origin: Origin = {

@@ -66,11 +66,14 @@ export interface BundleOptions extends Partial<Readonly<Record<typeof FLAGS[numb
   readonly diagnoser?: readonly string[] | undefined;
   /** What it was made from, as JSON. */
   readonly origin: string;
+  /** The cgroup that the command is born in: a descriptor, which the launcher inherits, and the pid of its keeper. */
+  readonly cgroup?: { readonly fd: number; readonly keeper: number } | undefined;
 }
 
 const MAGIC = 0x4c42534e;
-const VERSION = 1;
-const HEADER_SIZE = 160;
+const VERSION = 2;
+const HEADER_SIZE = 168;
+const CGROUP_AT = 160;
 const CHECKSUM_AT = 12;
 const ORIGIN_AT = 144;
 /** `end_mark` of shim/bundle.zig: a file that was cut shows zeros in its place. */
@@ -176,6 +179,8 @@ export function encodeBundle(
   view.setUint16(36, options.ttySize?.rows ?? 0, true);
   view.setUint16(38, options.ttySize?.columns ?? 0, true);
   for (const [index, value] of ranges.entries()) view.setUint32(40 + index * 4, value, true);
+  view.setInt32(CGROUP_AT, options.cgroup?.fd ?? -1, true);
+  view.setInt32(CGROUP_AT + 4, options.cgroup?.keeper ?? 0, true);
   view.setUint32(CHECKSUM_AT, checksum(all), true);
   return all;
 }

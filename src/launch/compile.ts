@@ -22,7 +22,17 @@ import { link } from "./image.ts";
 export interface LaunchOptions extends
   Pick<
     BundleOptions,
-    "anyCommand" | "clearEnv" | "debug" | "diagnoser" | "name" | "origin" | "statusFd" | "timeoutMs" | "tty" | "ttySize"
+    | "anyCommand"
+    | "cgroup"
+    | "clearEnv"
+    | "debug"
+    | "diagnoser"
+    | "name"
+    | "origin"
+    | "statusFd"
+    | "timeoutMs"
+    | "tty"
+    | "ttySize"
   > {
   /** What messages call options by. @default {as the library does} */
   readonly wording?: Wording;

@@ -21,6 +21,7 @@ const symbols = {
   ns_run: {
     parameters: [
       "u32", // uint32_t in_child
+      "i32", // int cgroup
       "buffer", // uint8_t *plan
       "u32", // uint32_t size
       "buffer", // Report *report
@@ -132,6 +133,14 @@ const MFD_NOEXEC_SEAL = 8;
 const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
 const CLD_EXITED = 1;
+
+/** What a child can have of its own. */
+export interface Own {
+  /** The child's side of its terminal. */
+  readonly terminal?: number | undefined;
+  /** Descriptor of the cgroup that it is born in. @default {this process's own cgroup} */
+  readonly cgroup?: number | undefined;
+}
 
 /** A child that was cloned and has executed its program. */
 export interface Spawned {
@@ -253,14 +262,15 @@ export class Library {
    * Clones a child that executes the plan.
    *
    * @param trace Is told every step that was executed, and its result.
-   * @param terminal The child's side of its terminal, where it has one.
+   * @param own What it has of its own.
    */
-  spawn(plan: Plan, trace?: (line: string) => void, terminal?: number): Spawned | Refused {
+  spawn(plan: Plan, trace?: (line: string) => void, own: Own = {}): Spawned | Refused {
     const { parent, child } = plan;
     const count = parent.length + child.length;
     const bytes = encode(plan, ARCHITECTURE);
+    const { terminal, cgroup = -1 } = own;
     if (terminal !== undefined) fillTerminal(bytes, () => this.#terminalNumber(terminal));
-    const report = this.#run(true, bytes, count);
+    const report = this.#run(true, bytes, count, cgroup);
     const pid = report[0]!, pidfd = report[1]!, stage = STAGES[report[2]!], index = report[3]!, errno = report[4]!;
     if (stage === "none" && trace === undefined) return { pid, pidfd };
 
@@ -303,9 +313,9 @@ export class Library {
     return { step: steps[index]!, errno, section: steps, results };
   }
 
-  #run(inChild: boolean, bytes: Uint8Array<ArrayBuffer>, stepCount: number): Int32Array {
+  #run(inChild: boolean, bytes: Uint8Array<ArrayBuffer>, stepCount: number, cgroup = -1): Int32Array {
     if (this.#results.length < stepCount) this.#results = new BigInt64Array(stepCount * 2);
-    this.#shim.ns_run(inChild ? 1 : 0, bytes, bytes.length, this.#report, this.#results, stepCount);
+    this.#shim.ns_run(inChild ? 1 : 0, cgroup, bytes, bytes.length, this.#report, this.#results, stepCount);
     return this.#report;
   }
 

@@ -95,6 +95,7 @@ const KINDS: readonly (readonly [string, number])[] = [
 const AT_FDCWD = -100;
 const O_CLOEXEC = 0o2000000;
 const CLOSE_RANGE_CLOEXEC = 4;
+const F_DUPFD = 0;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -221,6 +222,7 @@ export function answer(
         from.closedByExec = c === FD_CLOEXEC;
         return 0;
       }
+      if (b === F_DUPFD) return process.open(from.description, false, c as number);
       return b === F_DUPFD_CLOEXEC ? process.open(from.description, true, c as number) : no("EINVAL");
     }
     case "fallocate":

@@ -25,6 +25,7 @@ import {
   type Program,
   UNBLOCK_SIGNALS,
 } from "./exec.ts";
+import { ENTER_CGROUP_NAMESPACE, INTO_CGROUP } from "./cgroup.ts";
 import { changeIds } from "./identity.ts";
 import { restrict } from "./landlock.ts";
 import { DIE_WITH_PARENT, WAIT_FOR_PARENT } from "./lifetime.ts";
@@ -130,6 +131,7 @@ function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean): Worl
 export function furnish(settings: Settings, hasUser: boolean, hasTerminal: boolean): readonly Step[] {
   const { namespaces } = settings;
   const steps: Step[] = [];
+  if (settings.cgroup !== undefined && namespaces.has("cgroup")) steps.push(ENTER_CGROUP_NAMESPACE);
   if (namespaces.has("mount")) steps.push(makePrivate(namespaces.get("mount")));
   if (settings.time !== undefined) steps.push(...enterTime(settings.time));
   steps.push(...setNames(settings));
@@ -151,11 +153,18 @@ export function hasUserNamespace({ namespaces, userIfNeeded }: Settings, caller:
 function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean): World {
   const { namespaces } = settings;
   const hasUser = hasUserNamespace(settings, caller);
-  const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : namespaces.has(kind));
-  const asked = new Set(made.map(([kind]) => namespaces.get(kind)).filter((option) => option !== undefined));
+  const { cgroup } = settings;
+  const isMade = (kind: NamespaceKind): boolean => namespaces.has(kind) && (kind !== "cgroup" || cgroup === undefined);
+  const made = CLONE_FLAGS.filter(([kind]) => kind === "user" ? hasUser : isMade(kind));
+  const asked = new Set<string>(made.flatMap(([kind]) => namespaces.get(kind) ?? []));
+  if (cgroup !== undefined) asked.add("cgroup");
+  const named = flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES);
 
   return {
-    cloneFlags: flags(made.reduce((all, [, flag]) => all | flag, 0), FLAG_NAMES),
+    // The flag itself comes with the cgroup: see `Library.spawn`.
+    cloneFlags: cgroup === undefined
+      ? named
+      : { ...named, name: named.value === 0 ? INTO_CGROUP : `${named.name}|${INTO_CGROUP}` },
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
     steps: furnish(settings, hasUser, hasTerminal),

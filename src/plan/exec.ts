@@ -136,6 +136,15 @@ export function executeInit(
   return executeDescriptor(launcher, first, argv, environment, { what: "execute init", option: "init" });
 }
 
+/** Executes the launcher, which is open in the child, without an environment. */
+export function executeOpenLauncher(
+  launcher: number,
+  argv: readonly string[],
+  why: Pick<Step, "what" | "option">,
+): Step {
+  return { call: "execveat", args: [launcher, "", { strings: argv }, { strings: [] }, AT_EMPTY_PATH], ...why };
+}
+
 function executeDescriptor(
   from: Extra,
   first: number,

@@ -56,11 +56,13 @@ export interface Somebody {
 
 /**
  * What is done to run a command: `Namespace.explain()` makes it. As a string it is for people to read, in JSON it is
- * {@linkcode caller}, {@linkcode clone} and {@linkcode steps}.
+ * {@linkcode caller}, {@linkcode before}, {@linkcode clone} and {@linkcode steps}.
  */
 export class Explanation {
   /** Who asks. */
   readonly caller: ExplainedCaller;
+  /** What this process does before the clone: it makes the cgroup of option `cgroup`. */
+  readonly before: readonly ExplainedStep[];
   /** The clone(2) that makes the child, and its namespaces but the one for time. Other flags that it has are left out. */
   readonly clone: ExplainedStep;
   /** All that is done between the clone and the program's first instruction, in order; the parent's steps first. */
@@ -69,6 +71,7 @@ export class Explanation {
   /** Not for users: `Namespace.explain()` makes explanations. */
   constructor(plan: Plan, { uid, gid, capabilities }: Caller) {
     this.caller = { uid, gid, capabilities: [...capabilities] };
+    this.before = explainSection("parent", plan.before ?? []);
     this.clone = explainStep("parent", cloneStep(plan), []);
     this.steps = [...explainSection("parent", plan.parent), ...explainSection("child", plan.child)];
   }
@@ -87,8 +90,9 @@ export class Explanation {
     const lines = [`For ${who}, ${having}:`];
     let actor: string | undefined;
     let option: string | undefined | null = null;
-    for (const step of [this.clone, ...this.steps]) {
-      const title = step === this.clone ? "This process" : TITLES[step.by];
+    for (const step of [...this.before, this.clone, ...this.steps]) {
+      const isFirst = step === this.clone || this.before.includes(step);
+      const title = isFirst ? "This process" : TITLES[step.by];
       if (title !== actor) {
         lines.push("", `${bold}${title}:${off}`);
         option = null;
@@ -102,8 +106,8 @@ export class Explanation {
   }
 
   /** What JSON.stringify() takes. */
-  toJSON(): { caller: ExplainedCaller; clone: ExplainedStep; steps: readonly ExplainedStep[] } {
-    return { caller: this.caller, clone: this.clone, steps: this.steps };
+  toJSON(): Pick<Explanation, "caller" | "before" | "clone" | "steps"> {
+    return { caller: this.caller, before: this.before, clone: this.clone, steps: this.steps };
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Step } from "./step.ts";
+import type { Named, Step } from "./step.ts";
 
 /** Signal 9, whose default cannot be changed. */
 const SIGKILL = { value: 9, name: "SIGKILL" };
@@ -22,15 +22,20 @@ export const NO_TIME = { bytes: new Uint8Array(16), name: "{tv_sec=0, tv_nsec=0}
  *
  * Changing ids clears the request (prctl(2), PR_SET_PDEATHSIG), so it is made again after them.
  */
-export const DIE_WITH_PARENT: readonly Step[] = [
-  { call: "prctl", args: [PR_SET_PDEATHSIG, SIGKILL], what: "be killed when the parent dies" },
-  {
-    call: "futex",
-    args: [{ word: "parent" }, FUTEX_WAIT, FUTEX_OWNER_DIED, NO_TIME],
-    what: "make sure that the parent is alive",
-    tolerate: [["EAGAIN", 0]],
-  },
-];
+export const DIE_WITH_PARENT: readonly Step[] = dieWithParent(SIGKILL, "be killed when the parent dies");
+
+/** The same by another signal. */
+export function dieWithParent(signal: Named, what: string): readonly Step[] {
+  return [
+    { call: "prctl", args: [PR_SET_PDEATHSIG, signal], what },
+    {
+      call: "futex",
+      args: [{ word: "parent" }, FUTEX_WAIT, FUTEX_OWNER_DIED, NO_TIME],
+      what: "make sure that the parent is alive",
+      tolerate: [["EAGAIN", 0]],
+    },
+  ];
+}
 
 /** Waits until the parent's steps are done. */
 export const WAIT_FOR_PARENT: Step = {

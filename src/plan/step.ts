@@ -122,6 +122,8 @@ export interface Step {
 
 /** What is to be done: by the parent, and by the child that it clones. */
 export interface Plan {
+  /** What the parent does before it clones the child, for who tells of it: it is executed by itself. */
+  readonly before?: readonly Step[];
   /** CLONE_NEW* of the child. */
   readonly cloneFlags: Named;
   /** What is said to be the option that asked for those flags. */

@@ -11,6 +11,7 @@ import { Interest, reactor } from "../machine/reactor.ts";
 import { resizeTerminal } from "../plan/terminal.ts";
 import type { EphemeralView } from "./ephemeral.ts";
 import type { InitReport } from "./init.ts";
+import type { Cgroup, CgroupUsage } from "./cgroup.ts";
 import { PipeReader, pipeSink, pipeStream, PipeWriter, TerminalWriter } from "./streams.ts";
 import { type Guard, Termination } from "./termination.ts";
 
@@ -38,7 +39,18 @@ export interface ChildOptions {
   readonly report: InitReport | undefined;
   /** The view that it has for itself until it ends. */
   readonly view: EphemeralView | undefined;
+  /** The cgroup that is its own. */
+  readonly cgroup: Cgroup | undefined;
 }
+
+/** How a command ended. */
+export interface CommandStatus extends Deno.CommandStatus {
+  /** What it has used, with all that it started: where option `cgroup` gives it a cgroup of its own. */
+  readonly usage?: CgroupUsage;
+}
+
+/** How a command ended, and what it wrote. */
+export interface CommandOutput extends Deno.CommandOutput, CommandStatus {}
 
 /** A child's ending as Deno tells it: 128 + n stands for signal n. */
 export function commandStatus(ending: Ending): Deno.CommandStatus {
@@ -48,10 +60,10 @@ export function commandStatus(ending: Ending): Deno.CommandStatus {
 
 /** A child's output as Deno tells it: what was not piped cannot be had. */
 export function commandOutput(
-  status: Deno.CommandStatus,
+  status: CommandStatus,
   stdout: Uint8Array<ArrayBuffer> | undefined,
   stderr: Uint8Array<ArrayBuffer> | undefined,
-): Deno.CommandOutput {
+): CommandOutput {
   return {
     ...status,
     get stdout() {
@@ -124,7 +136,7 @@ export class ChildProcess implements Deno.ChildProcess {
   /** Its process id, as this process sees it; inside it may well be 1. */
   readonly pid: number;
   /** Resolves when it has ended, never rejects; after a signal, `code` is 128 + the signal's number. */
-  readonly status: Promise<Deno.CommandStatus>;
+  readonly status: Promise<CommandStatus>;
   readonly #interest = new Interest();
   readonly #termination: Termination;
   readonly #stdin: InputPipe | undefined;
@@ -137,7 +149,7 @@ export class ChildProcess implements Deno.ChildProcess {
 
   /** Not for users: {@linkcode Command.spawn} makes children. */
   constructor({ pid, pidfd }: Spawned, options: ChildOptions) {
-    const { pipes, guard, signal, graceMs, report, view } = options;
+    const { pipes, guard, signal, graceMs, report, view, cgroup } = options;
     this.pid = pid;
     this.#termination = new Termination(pidfd, graceMs);
     if (guard !== undefined) guard.child = this.#termination;
@@ -155,7 +167,7 @@ export class ChildProcess implements Deno.ChildProcess {
 
     const abort = () => this.#termination.begin();
     signal?.addEventListener("abort", abort);
-    this.status = reactor.ended(pidfd, this.#interest).then((ending) => {
+    const ended = reactor.ended(pidfd, this.#interest).then((ending) => {
       this.#ended = true;
       this.#termination.end();
       this.#terminal?.close();
@@ -164,6 +176,17 @@ export class ChildProcess implements Deno.ChildProcess {
       view?.leave();
       return commandStatus(report?.ending(ending) ?? ending);
     });
+    this.status = cgroup === undefined ? ended : this.#endWith(cgroup, ended);
+  }
+
+  /** What it has left running is killed, and then it has ended. */
+  async #endWith(cgroup: Cgroup, ended: Promise<Deno.CommandStatus>): Promise<CommandStatus> {
+    const gone = reactor.ended(cgroup.keeper.pidfd, this.#interest).then(() => cgroup.ended());
+    const status = await ended;
+    const usage = cgroup.usage();
+    cgroup.beginEnd();
+    await gone;
+    return { ...status, usage };
   }
 
   /**
@@ -225,7 +248,7 @@ export class ChildProcess implements Deno.ChildProcess {
    *
    * @throws {TypeError} When a stream is being read already.
    */
-  async output(): Promise<Deno.CommandOutput> {
+  async output(): Promise<CommandOutput> {
     for (const [name, pipe] of [["stdout", this.#stdout], ["stderr", this.#stderr]] as const) {
       if (pipe?.locked) throw new TypeError(`Cannot collect output: '${name}' is locked`);
     }

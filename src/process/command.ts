@@ -23,10 +23,11 @@ import { mergeEnvironment } from "../plan/environment.ts";
 import { execute } from "../plan/exec.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import { extraOf, makeTerminal } from "./descriptors.ts";
+import { type Cgroup, makeOwnCgroup } from "./cgroup.ts";
 import { EphemeralView } from "./ephemeral.ts";
 import { InitReport, launcherFd } from "./init.ts";
 import { keepingOwnScore } from "./oom_score.ts";
-import { ChildProcess, commandOutput, commandStatus, type Pipes } from "./child.ts";
+import { ChildProcess, type CommandOutput, commandOutput, commandStatus, type Pipes } from "./child.ts";
 import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
 
@@ -94,7 +95,7 @@ export class Command implements Deno.Command {
    * @throws {Deno.errors.PermissionDenied} When it may not be executed.
    * @throws {NamespaceError} When the kernel refuses any other step.
    */
-  output(): Promise<Deno.CommandOutput> {
+  output(): Promise<CommandOutput> {
     refusePipedStdin(this.#options);
     return this.#spawn(OUTPUT_STDIO).output();
   }
@@ -109,10 +110,11 @@ export class Command implements Deno.Command {
    * @throws {Deno.errors.PermissionDenied} When it may not be executed.
    * @throws {NamespaceError} When the kernel refuses any other step.
    */
-  outputSync(): Deno.CommandOutput {
+  outputSync(): CommandOutput {
     refusePipedStdin(this.#options);
-    const { ending, stdout, stderr } = waitSync(this.#start(OUTPUT_STDIO));
-    return commandOutput(commandStatus(ending), stdout, stderr);
+    const { ending, stdout, stderr, usage } = waitSync(this.#start(OUTPUT_STDIO));
+    const status = commandStatus(ending);
+    return commandOutput(usage === undefined ? status : { ...status, usage }, stdout, stderr);
   }
 
   /**
@@ -158,6 +160,7 @@ export class Command implements Deno.Command {
     const more: Pipes["more"][number][] = [];
     const view = EphemeralView.of(this.#settings);
     const settings = view?.enter(caller, program.cwd ?? ".") ?? this.#settings;
+    let cgroup: Cgroup | undefined;
     try {
       const terminal = tty && makeTerminal(tty);
       if (terminal !== undefined) {
@@ -195,18 +198,23 @@ export class Command implements Deno.Command {
         init,
       };
       const plan = planChild(withSubordinateIds(settings, caller), child, caller);
-      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace(), terminal?.peer);
+      if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, this.#trace());
+      const own = { terminal: terminal?.peer, cgroup: cgroup?.fd };
+      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace(), own);
       const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
       const spawned = setsScore ? keepingOwnScore(start) : start();
       if ("step" in spawned) throw refusal(spawned, program);
       const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
       const isTerminal = terminal !== undefined;
-      return { spawned, report, view, pipes: { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more } };
+      const pipes = { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more };
+      return { spawned, report, view, cgroup, pipes };
     } catch (error) {
+      cgroup?.end();
       view?.leave();
       for (const fd of [...ours, ...more.map(({ ours }) => ours)]) if (fd !== undefined) shim.close(fd);
       throw error;
     } finally {
+      cgroup?.close();
       for (const fd of theirs) if (fd !== undefined) shim.close(fd);
     }
   }
@@ -218,6 +226,15 @@ interface Started {
   readonly pipes: Pipes;
   readonly report: InitReport | undefined;
   readonly view: EphemeralView | undefined;
+  readonly cgroup: Cgroup | undefined;
+}
+
+/** What a command came to that was waited for. */
+interface Ended {
+  readonly ending: Ending;
+  readonly stdout: Uint8Array<ArrayBuffer> | undefined;
+  readonly stderr: Uint8Array<ArrayBuffer> | undefined;
+  readonly usage: CommandOutput["usage"];
 }
 
 /** Waits until init has executed the command. */
@@ -231,14 +248,20 @@ function startedByInit(report: InitReport, { pidfd }: Spawned, child: ChildSetti
 }
 
 /** Waits in this thread for the child's end and for that of its output. */
-function waitSync(
-  { spawned: { pidfd }, pipes, report, view }: Started,
-): { ending: Ending; stdout: Uint8Array<ArrayBuffer> | undefined; stderr: Uint8Array<ArrayBuffer> | undefined } {
+function waitSync({ spawned: { pidfd }, pipes, report, view, cgroup }: Started): Ended {
   const shim = library();
+  let usage: CommandOutput["usage"];
+  const endRest = cgroup && (() => {
+    if (usage !== undefined) return;
+    usage = cgroup.usage();
+    cgroup.end();
+  });
   try {
-    const [stdout, stderr] = collectSync([pipes.stdout, pipes.stderr]);
+    // What is left of it in its cgroup may hold the pipes.
+    const [stdout, stderr] = collectSync([pipes.stdout, pipes.stderr], endRest && { pidfd, ended: endRest });
     const ending = shim.wait(pidfd);
-    return { ending: report?.ending(ending) ?? ending, stdout, stderr };
+    endRest?.();
+    return { ending: report?.ending(ending) ?? ending, stdout, stderr, usage };
   } finally {
     if (pipes.stdin !== undefined) shim.close(pipes.stdin); // Of a terminal.
     shim.close(pidfd);

@@ -13,6 +13,7 @@ import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import type { Named } from "../plan/step.ts";
+import { explainCgroup } from "../plan/cgroup.ts";
 import { extraOf } from "./descriptors.ts";
 import { ephemeralView } from "./ephemeral.ts";
 import type { CommandOptions } from "../command_options.ts";
@@ -71,7 +72,9 @@ export function explainFor(
   }, caller);
   const execution = plan.child.findIndex(({ call }) => call.startsWith("execve"));
   const child = command !== undefined ? plan.child : plan.child.slice(0, execution);
-  return new Explanation({ ...plan, child }, caller);
+  const { cgroup } = settings;
+  const before = cgroup === undefined ? [] : explainCgroup(cgroup);
+  return new Explanation({ ...plan, before, child }, caller);
 }
 
 const PIPE: Named = { value: -1, name: "<pipe>" };

@@ -124,7 +124,10 @@ class Collected {
 }
 
 /** Reads several pipes to their ends in this thread, side by side, and closes them. */
-export function collectSync(fds: readonly (number | undefined)[]): (Uint8Array<ArrayBuffer> | undefined)[] {
+export function collectSync(
+  fds: readonly (number | undefined)[],
+  child?: { readonly pidfd: number; readonly ended: () => void },
+): (Uint8Array<ArrayBuffer> | undefined)[] {
   const shim = library();
   const open = new Map(fds.flatMap((fd) => fd === undefined ? [] : [[fd, new Collected()] as const]));
   const collected = new Map(open);
@@ -132,8 +135,14 @@ export function collectSync(fds: readonly (number | undefined)[]): (Uint8Array<A
   const epoll = shim.epollCreate();
   try {
     for (const fd of open.keys()) shim.epollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, fd);
+    if (child !== undefined) shim.epollControl(epoll, EPOLL_CTL_ADD, child.pidfd, EPOLLIN, child.pidfd);
     while (open.size > 0) {
       for (const { token: fd } of shim.poll(epoll, -1)) {
+        if (fd === child?.pidfd) {
+          shim.epollControl(epoll, EPOLL_CTL_DEL, fd, 0, 0);
+          child.ended();
+          continue;
+        }
         const into = open.get(fd)!;
         const result = shim.read(fd, into.room());
         if (result > 0) into.add(result);

@@ -1,7 +1,14 @@
 // Every plan, with every step refused in turn with every errno of its man page: the error names that step, nothing runs
 // after it, nothing is left. On the simulated kernel, so all of them can be tried, and always come out the same.
 
-import { assert, assertEquals, assertInstanceOf, assertNotEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertNotEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { type CommandOptions, NamespaceError, type NamespaceOptions } from "../../mod.ts";
 import type { Actor, Fault, SimulatedCall, SimulatedProcess } from "../../src/machine/simulated_kernel.ts";
 import { Simulator } from "../../src/machine/simulator.ts";
@@ -13,6 +20,8 @@ import { callerOf } from "../../src/plan/explain.ts";
 import { planSetup } from "../../src/plan/setup.ts";
 import { cloneStep, type Plan, type Step } from "../../src/plan/step.ts";
 import { extraOf } from "../../src/process/descriptors.ts";
+import { type CgroupExecutor, makeOwnCgroup } from "../../src/process/cgroup.ts";
+import { END_SIGNAL } from "../../src/plan/cgroup.ts";
 import { checkOptions, refusal, SPAWN_STDIO } from "../../src/process/command.ts";
 import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
@@ -294,6 +303,49 @@ Deno.test("run() survives the refusal of every step", () => {
 Deno.test("setup() is undone after the refusal of every step, with every errno", () => {
   const sets = OPTION_SETS.filter(({ options }) => rehearseSetup(validate(options)));
   assert(sets.length >= 10, `only ${sets.length}`);
+});
+
+/** Makes a cgroup on the simulated kernel; `endings`: of its keeper. */
+function simulateCgroup(fault?: Fault): { simulator: Simulator; endings: string[]; make: () => { fd: number } } {
+  const simulator = new Simulator({ fault });
+  const launcher = simulator.process.open({ path: "launcher" }, true);
+  const endings: string[] = [];
+  const shim: CgroupExecutor = {
+    execute: (steps) => simulator.execute(steps),
+    spawn: (plan) => simulator.spawn(plan),
+    close: (fd) => simulator.close(fd),
+    signal: (_, number) => endings.push(`signal ${number}`) > 0,
+    wait: () => endings.push("wait") > 0 ? { code: 0 } : { code: 1 },
+  };
+  const settings = validate({ cgroup: { pidsMax: 5, memoryMax: "1m" } }).cgroup!;
+  const location = { folder: "/sys/fs/cgroup/own", enable: ["pids", "memory"] };
+  return { simulator, endings, make: () => makeOwnCgroup(settings, undefined, shim, location, () => launcher) };
+}
+
+Deno.test("a cgroup is not there after the refusal of any step, nor is its keeper", () => {
+  const all = simulateCgroup();
+  const before = descriptorsOf(all.simulator.process);
+  const { fd } = all.make();
+  assert(fd >= 256);
+  assertEquals(descriptorsOf(all.simulator.process).length, before.length + 2); // It, and the keeper's pidfd.
+  assertEquals(all.endings, []);
+  const order: Record<Actor, number> = { parent: 0, helper: 0, child: 0, thread: 0 };
+  for (const { by, call } of all.simulator.calls) {
+    const nth = order[by]++;
+    if (call === "close") continue;
+    for (const errno of errnosOf(call)) {
+      if (call === "futex" && errno === "EAGAIN") continue; // The parent is alive.
+      const { simulator, endings, make } = simulateCgroup(refusing(by, new Map([[nth, errno]])));
+      const title = `${call}, call ${nth} of the ${by}, refused with ${errno}`;
+      const error = assertThrows(make, NamespaceError);
+      assertEquals([error.syscall, error.code], [call, errno], title);
+      assert(/^cgroup/.test(error.option ?? "") || by === "child", title);
+      const hasKeeper = simulator.child?.program !== undefined;
+      assertEquals(endings, hasKeeper ? [`signal ${END_SIGNAL.value}`, "wait"] : [], title);
+      assertEquals(descriptorsOf(simulator.process), before, title);
+      rehearsed++;
+    }
+  }
 });
 
 /** Another one can be tried with NAMESPACE_SEED. */

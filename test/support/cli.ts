@@ -44,16 +44,18 @@ export interface RunOptions {
   readonly permissions?: readonly string[];
   /** Words before its own, of a program that becomes it. @default {none} */
   readonly before?: readonly string[];
+  /** The same of one that root runs, whoever nsrun is run by. @default {none} */
+  readonly around?: readonly string[];
 }
 
 /** The command line of nsrun: its first word is setpriv(1) or Deno. */
 export function nsrunArgv(
   args: readonly string[],
-  { user = "root", permissions = ["--allow-ffi"], before = [] }: RunOptions = {},
+  { user = "root", permissions = ["--allow-ffi"], before = [], around = [] }: RunOptions = {},
 ): string[] {
   const deno = [...before, denoPath(), "run", "--no-prompt", ...permissions, MAIN, ...args];
-  if (user === "root") return deno;
-  return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...deno];
+  if (user === "root") return [...around, ...deno];
+  return [...around, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...deno];
 }
 
 /**

@@ -146,6 +146,8 @@ export const PRIVILEGE_SETS: readonly OptionSet[] = [
   { options: { privateUser: true, capabilities: { drop: ["CAP_NET_RAW", "CAP_SYS_PTRACE"] } } },
   { options: { privateUser: { uid: 5 }, capabilities: { add: ["CAP_NET_RAW", "CAP_BPF"], drop: ["CAP_KILL"] } } },
   { options: { capabilities: { add: ["CAP_CHOWN"] } }, commandOptions: { uid: 7 }, user: "root" },
+  { options: { cgroup: { pidsMax: 5, cpuMax: 0.5 }, privateCgroup: true } },
+  { options: { cgroup: true, privateUser: true, privatePid: true } },
   { options: { landlock: { execute: ["/"], read: ["/etc/passwd"], write: ["/dev/null"], connectTcp: [443] } } },
   { options: { privateUser: true, landlock: { bindTcp: [], ifMissing: "skip" }, privatePid: true, init: true } },
   {
