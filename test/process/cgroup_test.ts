@@ -4,7 +4,15 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { launcherFd } from "../../src/process/init.ts";
-import { canLimit, cgroupsIn, type Delegated, OWN_CGROUP, withDelegated, writeTo } from "../support/cgroup.ts";
+import {
+  canLimit,
+  cgroupsIn,
+  type Delegated,
+  isRemoved,
+  OWN_CGROUP,
+  withDelegated,
+  writeTo,
+} from "../support/cgroup.ts";
 import { nsrun, startNsrun } from "../support/cli.ts";
 import { isRunning, readLine, until } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
@@ -172,6 +180,22 @@ isolatedTest("what a command has left running is killed with it", async () => {
   assertEquals(isRunning(left), false);
   assertEquals(cgroupsIn(OWN_CGROUP), before);
   await child.stdout.cancel();
+});
+
+isolatedTest("a command that kills the keeper of its cgroup gains nothing", async () => {
+  const kill = `for dir in /proc/[0-9]*; do
+    [ "$(cat $dir/comm 2>/dev/null)" = cgroup-keeper ] && [ "$(cut -d' ' -f4 $dir/stat)" = $PPID ] && kill -9 \${dir#/proc/}
+  done`;
+  const args = ["-c", `${LEAVE}; ${kill}; exit 3`];
+  const ns = new Namespace({ cgroup: true });
+  for (const output of [ns.command("sh", { args }).outputSync(), await ns.command("sh", { args }).output()]) {
+    const left = Number(lines(output.stdout)[0]);
+    assertEquals([[3, 137].includes(output.code), left > 0, isRunning(left)], [true, true, false]);
+    assertEquals(cgroupsIn(OWN_CGROUP), []);
+  }
+  const { code, stdout } = await nsrun(["--cgroup", "sh", "-c", `${LEAVE}; ${kill}; exit 3`]);
+  assertEquals([code, Number(stdout) > 0, isRunning(Number(stdout))], [3, true, false]);
+  for (const name of cgroupsIn(OWN_CGROUP)) await until("it is empty", () => isRemoved(`${OWN_CGROUP}/${name}`));
 });
 
 isolatedTest("abort and dispose end all that is in the cgroup", async () => {
