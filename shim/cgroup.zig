@@ -32,6 +32,7 @@ pub fn keep(folder_text: [:0]const u8, name: [*:0]const u8) noreturn {
 /// Has the keeper end a launcher's cgroup, and waits for that.
 pub fn end(bundle: *const Bundle) void {
     if (bundle.cgroup_keeper <= 0) return;
+    kill(bundle.cgroup_fd); // The command may have killed the keeper.
     _ = linux.kill(bundle.cgroup_keeper, end_signal);
     var info: linux.siginfo_t = undefined;
     while (linux.errno(linux.waitid(.PID, bundle.cgroup_keeper, &info, linux.W.EXITED | kernel_linux.__WALL, null)) == .INTR) {}

@@ -9,7 +9,7 @@ import { cgroupFolders, type Facts } from "../diagnosis/facts.ts";
 import { noCgroup } from "../diagnosis/cgroup.ts";
 import { NamespaceError, stepError } from "../errors.ts";
 import { facts } from "../machine/facts.ts";
-import { type Library, library, type Spawned } from "../machine/library.ts";
+import { type Ending, type Library, library, type Spawned } from "../machine/library.ts";
 import type { CgroupSettings } from "../options_cgroup.ts";
 import { END_SIGNAL, makeCgroup, openParent, planKeeper } from "../plan/cgroup.ts";
 import type { Step } from "../plan/step.ts";
@@ -44,22 +44,32 @@ export class Cgroup {
   readonly fd: number;
   /** The process that ends and removes it. */
   readonly keeper: Spawned;
-  readonly #path: string;
+  readonly #folder: string;
+  readonly #name: string;
+  readonly #launcher: () => number;
   readonly #shim: CgroupExecutor;
   #isGone = false;
 
   /** Not for users: {@linkcode makeOwnCgroup} makes them. */
-  constructor(shim: CgroupExecutor, fd: number, keeper: Spawned, path: string) {
+  constructor(
+    shim: CgroupExecutor,
+    fd: number,
+    keeper: Spawned,
+    { folder, name, launcher }: { folder: string; name: string; launcher: () => number },
+  ) {
     this.fd = fd;
     this.keeper = keeper;
-    this.#path = path;
+    this.#folder = folder;
+    this.#name = name;
+    this.#launcher = launcher;
     this.#shim = shim;
   }
 
   /** What has been used in it so far. */
   usage(): CgroupUsage {
     const read = (file: string, key = ""): number | undefined => {
-      const value = new RegExp(`^${key}(\\d+)$`, "m").exec(facts.text(`${this.#path}/${file}`) ?? "")?.[1];
+      const value = new RegExp(`^${key}(\\d+)$`, "m").exec(facts.text(`${this.#folder}/${this.#name}/${file}`) ?? "")
+        ?.[1];
       return value === undefined ? undefined : Number(value);
     };
     return {
@@ -88,14 +98,35 @@ export class Cgroup {
   /** Ends it, and waits for that in this thread. */
   end(): void {
     this.beginEnd();
-    this.#shim.wait(this.keeper.pidfd);
-    this.ended();
+    this.ended(this.#shim.wait(this.keeper.pidfd));
   }
 
   /** The keeper has ended and was reaped. */
-  ended(): void {
+  ended(ending: Ending): void {
     this.#isGone = true;
     this.#shim.close(this.keeper.pidfd);
+    if ("signal" in ending) this.#endAgain();
+  }
+
+  /**
+   * Somebody has killed the keeper, such as the command: another one does its work, at once, because nothing would end the
+   * command with this process any more.
+   */
+  #endAgain(): void {
+    const shim = this.#shim;
+    try {
+      const parent = openFolder(shim, openParent(this.#folder));
+      try {
+        const keeper = beginKeeper(shim, parent, this.#name, this.#launcher());
+        shim.signal(keeper.pidfd, END_SIGNAL.value);
+        shim.wait(keeper.pidfd);
+        shim.close(keeper.pidfd);
+      } finally {
+        shim.close(parent);
+      }
+    } catch (error) {
+      if (!(error instanceof NamespaceError)) throw error; // There is no process to be had: it stays.
+    }
   }
 }
 
@@ -118,21 +149,31 @@ export function makeOwnCgroup(
   const parent = openFolder(shim, first, trace);
   let keeper: Spawned | undefined;
   try {
-    const started = shim.spawn(planKeeper(parent, name, launcher()), trace);
-    if ("step" in started) throw stepError(started.step, started.errno, started.section);
-    keeper = started;
+    keeper = beginKeeper(shim, parent, name, launcher(), trace);
     const { steps, opened } = makeCgroup(settings, { parent, folder, name, enable });
     const outcome = shim.execute(steps, trace);
     const fd = outcome.results[steps.indexOf(opened)];
-    if (!("step" in outcome)) return new Cgroup(shim, fd!, keeper, `${folder}/${name}`);
+    if (!("step" in outcome)) return new Cgroup(shim, fd!, keeper, { folder, name, launcher });
     if (fd !== undefined && fd >= 0) shim.close(fd);
     throw stepError(outcome.step, outcome.errno, [...first, ...steps]);
   } catch (error) {
-    if (keeper !== undefined) new Cgroup(shim, -1, keeper, "").end();
+    if (keeper !== undefined) new Cgroup(shim, -1, keeper, { folder, name, launcher }).end();
     throw error;
   } finally {
     shim.close(parent);
   }
+}
+
+function beginKeeper(
+  shim: CgroupExecutor,
+  parent: number,
+  name: string,
+  launcher: number,
+  trace?: (line: string) => void,
+): Spawned {
+  const started = shim.spawn(planKeeper(parent, name, launcher), trace);
+  if ("step" in started) throw stepError(started.step, started.errno, started.section);
+  return started;
 }
 
 /** The first step's descriptor. */

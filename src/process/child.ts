@@ -181,7 +181,7 @@ export class ChildProcess implements Deno.ChildProcess {
 
   /** What it has left running is killed, and then it has ended. */
   async #endWith(cgroup: Cgroup, ended: Promise<Deno.CommandStatus>): Promise<CommandStatus> {
-    const gone = reactor.ended(cgroup.keeper.pidfd, this.#interest).then(() => cgroup.ended());
+    const gone = reactor.ended(cgroup.keeper.pidfd, this.#interest).then((ending) => cgroup.ended(ending));
     const status = await ended;
     const usage = cgroup.usage();
     cgroup.beginEnd();

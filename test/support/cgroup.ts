@@ -78,7 +78,8 @@ function giveToNobody(folder: string): void {
   }
 }
 
-function isRemoved(folder: string): boolean {
+/** Removes a cgroup; says whether it is gone. */
+export function isRemoved(folder: string): boolean {
   try {
     Deno.removeSync(folder);
   } catch (error) {
