@@ -28,7 +28,7 @@ let passed = 0;
 let failed = 0;
 let ignored = 0;
 
-installStrace();
+installPrograms();
 for (const [name, ...args] of CHECKS) {
   console.log(`── ${name}: deno ${args.join(" ")}`);
   if ((await run(args)).code !== 0) failures.push(name);
@@ -55,14 +55,21 @@ for (const failure of failures) console.log(`FAILED: ${failure}`);
 console.log(`${passed} passed, ${failed + failures.length} failed${ignored === 0 ? "" : `, ${ignored} skipped`}`);
 Deno.exit(failed + failures.length === 0 ? 0 : 1);
 
-/** Some tests look at real system calls with strace(1), which is a package of Debian's. Where it cannot be had they fail. */
-function installStrace(): void {
-  if (succeeds("strace", ["--version"])) return;
-  console.log("── strace: apt-get install strace");
-  const install = ["install", "-y", "--no-install-recommends", "strace"];
+/** What some tests run, and the package of Debian's that it is in. Where it cannot be had they fail. */
+const PROGRAMS = [["strace", "strace"], ["newuidmap", "uidmap"], ["chattr", "e2fsprogs"], [
+  "script",
+  "bsdutils",
+]] as const;
+
+function installPrograms(): void {
+  const missing = PROGRAMS.filter(([program]) => !succeeds("sh", ["-c", `command -v ${program}`]));
+  if (missing.length === 0) return;
+  const packages = missing.map(([, name]) => name);
+  console.log(`── programs: apt-get install ${packages.join(" ")}`);
+  const install = ["install", "-y", "--no-install-recommends", ...packages];
   if (succeeds("apt-get", install)) return;
   succeeds("apt-get", ["update"]);
-  if (!succeeds("apt-get", install)) failures.push("strace (which cannot be installed)");
+  if (!succeeds("apt-get", install)) failures.push(`${packages.join(", ")} (which cannot be installed)`);
 }
 
 function succeeds(command: string, args: readonly string[]): boolean {
