@@ -83,12 +83,16 @@ isolatedTest("--verbose says on stderr the lines of nsrun explain, with results"
   const { steps, clone } = JSON.parse(await stdoutOf(["explain", "--json", ...words]));
   type Line = { text: string; onlyAfter: string[] };
   const made = [clone, ...steps].filter(({ onlyAfter }: Line) => onlyAfter.length === 0).map(({ text }: Line) => text);
+  const others = steps.filter(({ onlyAfter }: Line) => onlyAfter.length > 0).map(({ text }: Line) => text);
   // From here on it is not the plan that acts, but the launcher.
   const expected = made.slice(0, made.findIndex((text) => text.startsWith("rt_sigprocmask")));
   for (const option of ["--verbose", "-v", "--debug"]) {
     const { code, stderr } = await nsrun([option, ...words]);
     assertEquals(code, 0, stderr);
-    const lines = stderr.trimEnd().split("\n").map((line) => /^nsrun: (.*) = (?:\d+|-1 EAGAIN)$/.exec(line)?.[1]);
-    assertEquals(lines, expected, stderr);
+    const lines = stderr.trimEnd().split("\n").map((line) =>
+      /^nsrun: (.*) = (?:\d+|-1 (?:EAGAIN|EINVAL))$/.exec(line)?.[1]
+    );
+    // An older kernel refuses a step, and then there is one more.
+    assertEquals(lines.filter((text, index) => text === expected[index] || !others.includes(text)), expected, stderr);
   }
 });

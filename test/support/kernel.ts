@@ -6,6 +6,7 @@
 
 import { perform } from "../../src/machine/facts.ts";
 
+const ENOSYS = 38;
 const LANDLOCK_CREATE_RULESET_VERSION = 1;
 
 /** What a kernel may be without, and a look whether this one is. */
@@ -26,6 +27,9 @@ const FEATURES = {
       "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w && " +
         "mount -t overlay -o lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w,userxattr overlay /mnt && rm -r /mnt/ssl /mnt/group",
     ),
+  /** Since Linux 5.12, and with it mounts whose ids are mapped. */
+  "mount_setattr": () =>
+    perform({ call: "mount_setattr", args: [-1, "", 0, null, 0], what: "ask for mount_setattr" }) !== -ENOSYS,
   /** Since Linux 6.2. */
   "Landlock for all of files": () => landlockAbi() >= 3,
   /** Since Linux 6.7. */
