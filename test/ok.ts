@@ -22,6 +22,12 @@ const TESTS: readonly (readonly [name: string, ...args: string[]])[] = [
 /** As root nothing needs to be left out, but limits where the kernel's cgroups have none. */
 const IGNORED_AS_ROOT = canLimit() ? 0 : LIMIT_TESTS;
 
+/** What some tests run, and the package of Debian's that it is in. Where it cannot be had they fail. */
+const PROGRAMS = [["strace", "strace"], ["newuidmap", "uidmap"], ["chattr", "e2fsprogs"], [
+  "script",
+  "bsdutils",
+]] as const;
+
 const utf8 = new TextDecoder();
 const failures: string[] = [];
 let passed = 0;
@@ -54,12 +60,6 @@ if (passed === 0) failures.push("no test ran");
 for (const failure of failures) console.log(`FAILED: ${failure}`);
 console.log(`${passed} passed, ${failed + failures.length} failed${ignored === 0 ? "" : `, ${ignored} skipped`}`);
 Deno.exit(failed + failures.length === 0 ? 0 : 1);
-
-/** What some tests run, and the package of Debian's that it is in. Where it cannot be had they fail. */
-const PROGRAMS = [["strace", "strace"], ["newuidmap", "uidmap"], ["chattr", "e2fsprogs"], [
-  "script",
-  "bsdutils",
-]] as const;
 
 function installPrograms(): void {
   const missing = PROGRAMS.filter(([program]) => !succeeds("sh", ["-c", `command -v ${program}`]));
