@@ -388,7 +388,7 @@ isolatedTest("what is written can go elsewhere, but not on an overlay", async ()
   await ns.discard();
   assertEquals(stores("/dev/shm"), []);
 
-  const missing = new Namespace({ ephemeral: { dir: "/no/such/folder" } });
+  const missing = new Namespace({ ephemeral: { dir: "/var/tmp/no/such" } });
   const refused = assertThrows(() => missing.command("/bin/true").outputSync(), NamespaceError);
   assertEquals([refused.code, refused.option, refused.syscall], ["ENOENT", "ephemeral", "mkdirat"]);
 
