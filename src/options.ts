@@ -304,7 +304,8 @@ export interface Settings {
   readonly termGraceMs: number;
 }
 
-const OPTION_NAMES = [
+/** Names of all options. */
+export const OPTION_NAMES = [
   "privateMount",
   "privateTmp",
   "privatePid",

@@ -31,7 +31,8 @@ import { ChildProcess, type CommandOutput, commandOutput, commandStatus, type Pi
 import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
 
-const OPTION_NAMES = [
+/** Names of the options of a command. */
+export const OPTION_NAMES = [
   "args",
   ...SHARED_OPTION_NAMES,
   "argv0",
