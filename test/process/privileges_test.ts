@@ -91,16 +91,15 @@ for (const user of USERS) {
   });
 
   isolatedTest(`privateKeyring has nothing of the caller's session keyring, as ${user}`, async () => {
-    // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1)
+    // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0): with 1, whoever has none would get one of its own.
     const number = Deno.build.arch === "x86_64" ? 250 : 219;
-    const argv = ["perl", "-e", `print syscall(${number}, 0, -3, 1)`] as const;
-    const [own, first, second] = await runAs(user, [
-      { options: {}, argv },
-      { options: { privateKeyring: true }, argv },
-      { options: { privateKeyring: true }, argv },
-    ]);
-    for (const { stdout } of [own!, first!, second!]) assertMatch(stdout, /^\d+$/);
-    assertEquals(new Set([own!.stdout, first!.stdout, second!.stdout]).size, 3);
+    const argv = ["perl", "-e", `print syscall(${number}, 0, -3, 0)`] as const;
+    const shared = { options: {}, argv };
+    const apart = { options: { privateKeyring: true }, argv };
+    const [own, again, first, second] = (await runAs(user, [shared, shared, apart, apart])).map(({ stdout }) => stdout);
+    for (const id of [own!, again!, first!, second!]) assertMatch(id, /^\d+$/);
+    assertEquals(own, again);
+    assertEquals(new Set([own, first, second]).size, 3);
   });
 
   isolatedTest(`disableUserNamespaces lets nobody inside make one, as ${user}`, async () => {
