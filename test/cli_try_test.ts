@@ -1,6 +1,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describeChanges } from "../src/cli/try.ts";
 import { nsrun, nsrunArgv } from "./support/cli.ts";
+import { lacking } from "./support/kernel.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { USERS } from "./support/nobody.ts";
 import { Terminal } from "./support/terminal.ts";
@@ -33,6 +34,8 @@ Deno.test("describeChanges() says what, where and how large", () => {
 });
 
 for (const user of USERS) {
+  const lack = user === "root" ? undefined : lacking("overlays in user namespaces");
+
   isolatedTest(`nsrun try drops what it is not told to keep, as ${user}`, async () => {
     await withFolder(async (folder) => {
       const file = `${folder}/file`;

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes,
 import { type Change, Namespace, NamespaceError } from "../../mod.ts";
 import { execute, pathArgument } from "../../src/machine/files.ts";
 import { until } from "../support/inside.ts";
+import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
 import { programArgv, runProgram, startProgram, type User } from "../support/program.ts";
@@ -81,6 +82,8 @@ function sh(script: string, cwd: string): void {
 }
 
 for (const user of USERS) {
+  const lack = user === "root" ? undefined : lacking("overlays in user namespaces");
+
   isolatedTest(
     `what a command changes is seen by the next, told, and done outside when asked, as ${user}`,
     async () => {
@@ -162,7 +165,7 @@ for (const user of USERS) {
       assertEquals(said.second, "a\nd\ngone\nl\nm\no\nsame\nt\nu\n");
       assertEquals(tree(folder), before);
     });
-  });
+  }, lack);
 
   isolatedTest(`what was written goes with the program, kill -9 included, as ${user}`, async () => {
     const code = (end: string) => `
@@ -177,7 +180,7 @@ for (const user of USERS) {
       assertEquals(output.stdout, "running\n");
       await until("the store is gone", () => stores().length === 0);
     }
-  });
+  }, lack);
 
   isolatedTest(`the kernel's own files cannot be written to on an ephemeral view, as ${user}`, async () => {
     const said = await told<string>(
@@ -192,7 +195,7 @@ for (const user of USERS) {
       ..."fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split(" "),
       "",
     ]);
-  });
+  }, lack);
 
   isolatedTest(`mounts are seen through, each with its changes, as ${user}`, async () => {
     await withFolder(async (folder) => {
