@@ -388,7 +388,7 @@ See /proc/uptime for what it is.`;
 
 function mountCause(step: Step, code: string, facts: Facts): string | undefined {
   const [source, target, type, , data] = step.args;
-  const ofLayers = type === "overlay" ? overlayCause(code, String(data ?? "")) : undefined;
+  const ofLayers = type === "overlay" ? overlayCause(code, String(data ?? ""), facts) : undefined;
   if (ofLayers !== undefined) return ofLayers;
   switch (code) {
     case "EPERM":

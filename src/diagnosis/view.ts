@@ -90,7 +90,7 @@ namespace may not uncover: then leave recursive out.`;
 }
 
 /** Why an overlay is refused: overlayfs says more in the kernel's log alone. */
-export function overlayCause(code: string, data: string): string | undefined {
+export function overlayCause(code: string, data: string, facts: Facts): string | undefined {
   const layers = `The layers are "${data.replaceAll('"', "")}".`;
   switch (code) {
     case "ENOENT":
@@ -102,6 +102,14 @@ export function overlayCause(code: string, data: string): string | undefined {
       return `The kernel can make no overlay of these layers: upper and work must be on one file system, which has extended attributes and is no overlay itself, and overlays can be nested two deep. In a user namespace it takes Linux 5.11, and 6.6 for an upper layer on a tmpfs. ${layers}`;
     case "EBUSY":
       return `The upper or work folder is in use by another overlay. ${layers}`;
+    case "EPERM": {
+      const release = facts.text("/proc/sys/kernel/osrelease")?.trim() ?? "";
+      const [, major, minor] = /^(\d+)\.(\d+)/.exec(release)?.map(Number) ?? [];
+      const isOld = major! < 5 || major === 5 && minor! < 11;
+      return isOld && data.includes("userxattr")
+        ? `This kernel (Linux ${release}) makes no overlay in a user namespace: that takes 5.11. Be root, without one.`
+        : undefined;
+    }
     default:
       return undefined;
   }

@@ -209,13 +209,11 @@ function plan(
 ): { readonly planner: ViewPlanner; readonly layout: Layout } {
   const { ephemeral, tmp, proc } = settings;
   const mounts = visibleMounts(facts.text("/proc/self/mountinfo") ?? "");
-  const { type } = deepest(mounts, store)!;
-  if (type === "overlay") {
-    throw new Deno.errors.NotSupported(
-      `Option "ephemeral.dir": ${
-        JSON.stringify(parentOf(store))
-      } is on an overlay, which can be written to by no other: ` +
-        `give a folder of another file system, such as "/dev/shm"`,
+  const dir = parentOf(store);
+  if (deepest(mounts, store)?.type === "overlay" && canonical(dir, OPTION) !== undefined) {
+    const got = JSON.stringify(dir);
+    throw new RangeError(
+      `Option "ephemeral.dir" must be on another file system than an overlay, such as "/dev/shm": got ${got}`,
     );
   }
   const planner = new ViewPlanner(lookOf(mounts, caller), {

@@ -254,6 +254,14 @@ Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
   for (const code of ["ENOENT", "ELOOP", "EINVAL", "EBUSY"]) {
     assertMatch(text("mount", code, "overlay"), /overlay.*"lowerdir=\/a:\/b,userxattr"|overlay.*"lowerdir=\/a:\/b"/);
   }
+  const args = ["overlay", "x", "overlay", 0, "lowerdir=/a,userxattr"];
+  const step: Step = { call: "mount", args, what: "mount an overlay" };
+  const refused = (release: string) => {
+    const there = machine({ [STATUS]: NOBODY, "/proc/sys/kernel/osrelease": `${release}\n` });
+    return findCause({ step, code: "EPERM", section: [step] }, there) ?? "";
+  };
+  assertMatch(refused("5.10.0-32-amd64"), /Linux 5.10.0-32-amd64\) makes no overlay in a user namespace.*5.11/);
+  for (const release of ["5.11.0", "6.1.0"]) assertEquals(refused(release).includes("no overlay"), false);
 });
 
 Deno.test("findCause() knows why a filter of system calls is refused", () => {

@@ -3,6 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ExplainedStep, Explanation } from "../../mod.ts";
 import type { SimulatedCall } from "../../src/machine/simulated_kernel.ts";
+import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
 import { OPTION_SETS, type OptionSet } from "../support/option_sets.ts";
