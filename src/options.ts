@@ -206,8 +206,9 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * this namespace, and not outside. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
    * too, and {@linkcode Namespace.discard} drops it. What is no ordinary file system is read-only, /dev is small and new,
    * and /proc has no writable settings of the system. It is about files alone, and no boundary to who is root without a
-   * user namespace. One command runs at a time; what it leaves running still writes to the view. Implies {@linkcode privateMount}; it
-   * takes Linux 5.12, and a `root` cannot be given beside it. @default {false}
+   * user namespace. One command runs at a time; what it leaves running still writes to the view. Implies
+   * {@linkcode privateMount}; takes Linux 5.10, and 5.11 in a user namespace. A `root`, and maps of ids, cannot be given
+   * beside it. @default {false}
    */
   ephemeral?: boolean | EphemeralOptions | undefined;
   /**
