@@ -5,7 +5,7 @@ import { until } from "../support/inside.ts";
 import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
-import { programArgv, runProgram, startProgram, type User } from "../support/program.ts";
+import { packageFolder, programArgv, runProgram, startProgram, type User } from "../support/program.ts";
 
 const STORES = /^sys-linux-namespace-/;
 
@@ -237,8 +237,7 @@ for (const user of USERS) {
 
 /** As of the programs of test/support/program.ts. */
 function environment(): Record<string, string> {
-  const [, , , folder] = programArgv("");
-  return { DENO_DIR: `${(folder ?? "").replace(/\/[^/]*$/, "")}/cache`, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
+  return { DENO_DIR: `${packageFolder()}/cache`, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }
 
 isolatedTest("one command runs on an ephemeral view at a time", async () => {
