@@ -195,14 +195,10 @@ function encodeVariant(area: Area, architecture: Architecture, { plan, texts, hi
   return [...ranges, opened === undefined ? NOWHERE : plan.child.indexOf(opened), 0];
 }
 
-/** As `checksum` in shim/bundle.zig. */
+/** As `checksum` in shim/bundle.zig. A loop would be optimized while it runs, which takes longer than all of it. */
 function checksum(bytes: Uint8Array<ArrayBuffer>): number {
   const words = new Uint32Array(bytes.buffer, CHECKSUM_AT + 4);
-  let sum = 0x811c9dc5;
-  for (let index = 0; index < words.length; index++) {
-    sum = Math.imul((sum << 5 | sum >>> 27) ^ words[index]!, 0x01000193);
-  }
-  return sum >>> 0;
+  return words.reduce((sum, word) => Math.imul((sum << 5 | sum >>> 27) ^ word, 0x01000193), 0x811c9dc5) >>> 0;
 }
 
 /**
