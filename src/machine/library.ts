@@ -80,8 +80,8 @@ const symbols = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** What only pipes and `setup()` need. */
-const rareSymbols = {
+/** What only pipes need. */
+const pipeSymbols = {
   ns_pipe: {
     parameters: [
       "u32", // uint32_t ours
@@ -106,6 +106,10 @@ const rareSymbols = {
     ],
     result: "i32",
   },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** What only `setup()` needs. */
+const setupSymbols = {
   ns_move_threads: {
     parameters: [
       "buffer", // const Target *targets
@@ -190,7 +194,9 @@ const ARCHITECTURE: Architecture = Deno.build.arch;
 export class Library {
   readonly #shim: Deno.DynamicLibrary<typeof symbols>["symbols"];
   readonly #path: string;
-  #opened: Deno.DynamicLibrary<typeof rareSymbols>["symbols"] | undefined;
+  /** Each symbol takes a tenth of a millisecond or two, so they are loaded when they are first needed. */
+  #pipeShim: Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] | undefined;
+  #setupShim: Deno.DynamicLibrary<typeof setupSymbols>["symbols"] | undefined;
   /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
   readonly #environ: Deno.PointerValue;
   #buffer = new Uint8Array(8192);
@@ -397,31 +403,31 @@ export class Library {
     return result;
   }
 
-  get #rare(): Deno.DynamicLibrary<typeof rareSymbols>["symbols"] {
-    return this.#opened ??= Deno.dlopen(this.#path, rareSymbols).symbols;
+  get #pipes(): Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] {
+    return this.#pipeShim ??= Deno.dlopen(this.#path, pipeSymbols).symbols;
   }
 
   /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write, 2 neither) does not block. */
   pipe(ours: 0 | 1 | 2): readonly [read: number, write: number] {
     const ends = new Int32Array(2);
-    this.#descriptor(this.#rare.ns_pipe(ours, ends), "a pipe");
+    this.#descriptor(this.#pipes.ns_pipe(ours, ends), "a pipe");
     return [ends[0]!, ends[1]!];
   }
 
   /** Reads into a buffer that is not empty: a number of bytes, 0 at the end, or minus an errno. */
   read(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#rare.ns_transfer(syscallNumber("read", ARCHITECTURE), fd, buffer, buffer.length);
+    return this.#pipes.ns_transfer(syscallNumber("read", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
   /** Writes from a buffer that is not empty: a number of bytes, or minus an errno. */
   write(fd: number, buffer: Uint8Array<ArrayBuffer>): number {
-    return this.#rare.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
+    return this.#pipes.ns_transfer(syscallNumber("write", ARCHITECTURE), fd, buffer, buffer.length);
   }
 
   /** Of a terminal in /dev/pts: the minor number of its device. */
   #terminalNumber(fd: number): number {
     const stat = new Uint8Array(144);
-    this.#rare.ns_transfer(syscallNumber("fstat", ARCHITECTURE), fd, stat, stat.length);
+    this.#pipes.ns_transfer(syscallNumber("fstat", ARCHITECTURE), fd, stat, stat.length);
     const device = new DataView(stat.buffer).getUint32(ARCHITECTURE === "x86_64" ? 40 : 32, true);
     return (device & 0xff) | (device >>> 12 & 0xfff00);
   }
@@ -429,13 +435,14 @@ export class Library {
   /** epoll_wait(2) in this thread, which does nothing else meanwhile. `timeout` is in milliseconds, -1 for none. */
   poll(epoll: number, timeout: number): Event[] {
     const events = new Int32Array(EVENTS_MAX * EVENT_WORDS);
-    return readEvents(events, this.#rare.ns_epoll_wait(epoll, timeout, events));
+    return readEvents(events, this.#pipes.ns_epoll_wait(epoll, timeout, events));
   }
 
   /** Moves every thread of this process but the calling one, with its current folder; an errno, 0 when it was done. */
   moveThreads(targets: readonly Target[], folder: number): number {
     const words = Int32Array.from(targets.flatMap(({ fd, kind }) => [fd, kind]));
-    return Math.abs(this.#rare.ns_move_threads(words, targets.length, folder));
+    this.#setupShim ??= Deno.dlopen(this.#path, setupSymbols).symbols;
+    return Math.abs(this.#setupShim.ns_move_threads(words, targets.length, folder));
   }
 
   /** {@linkcode poll} in another thread; one call at a time. */
