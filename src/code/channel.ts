@@ -4,6 +4,7 @@
  * @module
  */
 
+import { makePipe } from "../machine/descriptors.ts";
 import { library } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
 import { PipeReader, PipeWriter } from "../process/streams.ts";
@@ -48,10 +49,10 @@ export class Channel {
   constructor(maxReplySize: number) {
     this.#maxReplySize = maxReplySize;
     const shim = library();
-    const [requestFd, ours] = shim.pipe(1);
+    const [requestFd, ours] = makePipe(1);
     this.#writer = new PipeWriter(ours, this.#interest);
     try {
-      const [replyFd, theirs] = shim.pipe(0);
+      const [replyFd, theirs] = makePipe(0);
       this.#reader = new PipeReader(replyFd, this.#interest);
       this.theirs = [requestFd, theirs];
     } catch (error) {

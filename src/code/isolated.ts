@@ -4,6 +4,7 @@
  * @module
  */
 
+import { makePipe } from "../machine/descriptors.ts";
 import { library } from "../machine/library.ts";
 import { checkNames } from "../checks.ts";
 import { type NamespaceOptions, validate } from "../options.ts";
@@ -95,7 +96,7 @@ export function isolated(options: NamespaceOptions, second: IsolatedOptions | Te
 
 /** What is loaded in a test would be taken for its leak. */
 function loadShim(): void {
-  for (const fd of library().pipe(0)) library().close(fd);
+  for (const fd of makePipe(0)) library().close(fd);
 }
 
 function bodies(): Bodies {

@@ -30,7 +30,22 @@ import { terminalCause } from "./terminal.ts";
 /** The likely cause of a refusal and what can be done about it; undefined where nothing is known but the errno. */
 export function findCause(refusal: Refusal, facts: Facts): string | undefined {
   const { step, code } = refusal;
-  return causeOf(refusal, facts) ?? anyCall(step, code, facts);
+  return noDescriptors(code, facts) ?? causeOf(refusal, facts) ?? anyCall(step, code, facts);
+}
+
+/** Whatever was to be opened: it is not the reason. */
+function noDescriptors(code: string, facts: Facts): string | undefined {
+  switch (code) {
+    case "EMFILE": {
+      const limit = limitOf(facts, "Max open files"); // Not to be had where this process can open nothing more.
+      return `This process has as many files open as it may (RLIMIT_NOFILE${limit === undefined ? "" : `: ${limit}`}). \
+Close some, or raise it with "ulimit -n".`;
+    }
+    case "ENFILE":
+      return `The system has as many files open as it may. Raise it: sysctl fs.file-max.`;
+    default:
+      return undefined;
+  }
 }
 
 function causeOf(refusal: Refusal, facts: Facts): string | undefined {
@@ -130,13 +145,10 @@ function anyCall(step: Step, code: string, facts: Facts): string | undefined {
       return isFiltered(facts) ? SECCOMP : undefined;
     case "EINVAL":
       return step.call === "close_range" ? tooOld(step, facts) : undefined;
-    case "EMFILE":
-      return `This process has as many files open as it may: ${
-        limitOf(facts, "Max open files") ?? "see"
-      } (RLIMIT_NOFILE). \
-Close some, or raise it with "ulimit -n".`;
-    case "ENFILE":
-      return `The system has as many files open as it may. Raise it: sysctl fs.file-max.`;
+    case "ENOMEM":
+      return step.call === "mmap"
+        ? `There is too little memory${memoryLimit(facts)}, or this process has as much as it may (ulimit -v).`
+        : undefined;
     case "EROFS":
       return step.call === "openat"
         ? `What is to be written is on a read-only mount: mount it anew, or ${UNMASK}.`

@@ -161,6 +161,9 @@ export interface Refused {
   readonly results: readonly (number | undefined)[];
 }
 
+/** The two ends of a pipe. */
+export type Ends = readonly [read: number, write: number];
+
 /** How a child ended. */
 export type Ending = { readonly code: number } | { readonly signal: number };
 
@@ -232,7 +235,8 @@ export class Library {
     if (fd < 0) fd = memfd_create(name, MFD_CLOEXEC);
     if (fd < 0) {
       throw new Deno.errors.NotSupported(
-        "Cannot load the shim: memfd_create(2) is refused, by a seccomp filter perhaps",
+        "Cannot load the shim: memfd_create(2) is refused, by a seccomp filter perhaps, or there are as many files open " +
+          "as there may be (ulimit -n)",
       );
     }
     const bytes = Uint8Array.fromBase64(LIBRARIES[ARCHITECTURE]);
@@ -297,7 +301,7 @@ export class Library {
       case "child":
         return { step: child[index] ?? child.at(-1)!, errno, section: child, results: results.slice(parent.length) };
       case "memory":
-        throw new Deno.errors.Busy(`Cannot get memory for a child: ${errnoText(errno)} (${errnoName(errno)})`);
+        return { step: MAPPING, errno, section: [MAPPING], results: [-errno] };
       default:
         throw new Error(`Cannot execute a plan: the machine refuses it (${errno})`);
     }
@@ -379,14 +383,14 @@ export class Library {
     this.#call("close", fd);
   }
 
-  /** An epoll instance, close-on-exec. */
+  /** An epoll instance, close-on-exec, or minus an errno. */
   epollCreate(): number {
-    return this.#descriptor(this.#call("epoll_create1", O_CLOEXEC), "an epoll instance");
+    return this.#call("epoll_create1", O_CLOEXEC);
   }
 
-  /** A descriptor that is always ready to be written: an eventfd(2), close-on-exec. */
+  /** A descriptor that is always ready to be written: an eventfd(2), close-on-exec; or minus an errno. */
   eventCounter(): number {
-    return this.#descriptor(this.#call("eventfd2", 0, O_CLOEXEC), "an eventfd");
+    return this.#call("eventfd2", 0, O_CLOEXEC);
   }
 
   /** epoll_ctl(2); says whether it was done. */
@@ -398,20 +402,15 @@ export class Library {
     return this.#shim.ns_call(syscallNumber(name, ARCHITECTURE), a, b, 0, 0);
   }
 
-  #descriptor(result: number, what: string): number {
-    if (result < 0) throw new Deno.errors.Busy(`Cannot make ${what}: ${errnoText(-result)} (${errnoName(-result)})`);
-    return result;
-  }
-
   get #pipes(): Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] {
     return this.#pipeShim ??= Deno.dlopen(this.#path, pipeSymbols).symbols;
   }
 
-  /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write, 2 neither) does not block. */
-  pipe(ours: 0 | 1 | 2): readonly [read: number, write: number] {
+  /** A pipe, close-on-exec, whose end for this process (0 to read, 1 to write, 2 neither) does not block; or an errno. */
+  pipe(ours: 0 | 1 | 2): Ends | number {
     const ends = new Int32Array(2);
-    this.#descriptor(this.#pipes.ns_pipe(ours, ends), "a pipe");
-    return [ends[0]!, ends[1]!];
+    const result = this.#pipes.ns_pipe(ours, ends);
+    return result < 0 ? -result : [ends[0]!, ends[1]!];
   }
 
   /** Reads into a buffer that is not empty: a number of bytes, 0 at the end, or minus an errno. */
@@ -454,6 +453,20 @@ export class Library {
     return readEvents(this.#watched, count);
   }
 }
+
+/** What a child has before it is made: its stack, and the plan. The shim knows how long it is. */
+const MAPPING: Step = {
+  call: "mmap",
+  args: [
+    null,
+    { value: 0, name: "<plan and stack>" },
+    { value: 3, name: "PROT_READ|PROT_WRITE" },
+    { value: 0x22, name: "MAP_PRIVATE|MAP_ANONYMOUS" },
+    -1,
+    0,
+  ],
+  what: "get memory for a child",
+};
 
 /** `not_run` of shim/plan.zig. */
 const NOT_RUN = -(2n ** 63n);

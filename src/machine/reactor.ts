@@ -14,6 +14,7 @@
  * @module
  */
 
+import { makeEpoll, makeEventCounter } from "./descriptors.ts";
 import { CHILD_TOKEN, type Ending, type Event, library } from "./library.ts";
 import { SignalListeners } from "./signals.ts";
 
@@ -116,7 +117,7 @@ class Reactor {
    * @param descriptors Whether there will be other waits than for the child.
    */
   open(descriptors: boolean): void {
-    if (descriptors || isWorker || this.keepAliveBy === "watch") this.#epoll ??= library().epollCreate();
+    if (descriptors || isWorker || this.keepAliveBy === "watch") this.#epoll ??= makeEpoll();
     if (!isWorker) this.#sigchld.add();
   }
 
@@ -156,7 +157,7 @@ class Reactor {
 
   #add(fd: number, events: number, kind: number, interest: Interest): Promise<Event | undefined> {
     const { promise, resolve } = Promise.withResolvers<Event | undefined>();
-    this.#epoll ??= library().epollCreate();
+    this.#epoll ??= makeEpoll();
     do this.#lastToken = this.#lastToken % (CHILD_TOKEN - 1) + 1; while (this.#waiters.has(this.#lastToken + kind));
     const token = this.#lastToken + kind;
     this.#waiters.set(token, { fd, interest, resolve });
@@ -248,7 +249,7 @@ class Reactor {
   /** Ends the wait in the other thread, which would keep the program alive: a descriptor that is ready at once. */
   #interrupt(): void {
     if (this.#waiters.has(INTERRUPT_TOKEN)) return;
-    const fd = library().eventCounter();
+    const fd = makeEventCounter();
     const interest = new Interest();
     interest.referenced = false;
     interest.waits = 1;

@@ -14,6 +14,7 @@ import {
 } from "../command_options.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
+import { makePipe } from "../machine/descriptors.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
 import { reactor } from "../machine/reactor.ts";
 import { checkNames } from "../checks.ts";
@@ -170,7 +171,7 @@ export class Command implements Deno.Command {
       }
       for (const [fd, option] of stdio.entries()) {
         if (option !== "piped" || terminal !== undefined) continue;
-        const [read, write] = shim.pipe(fd === 0 ? 1 : 0);
+        const [read, write] = makePipe(fd === 0 ? 1 : 0);
         ours[fd] = fd === 0 ? write : read;
         theirs[fd] = fd === 0 ? read : write;
       }
@@ -178,13 +179,13 @@ export class Command implements Deno.Command {
         return terminal?.peer ?? theirs[fd] ?? option;
       }) as [Stdio, Stdio, Stdio];
       const others = extraOf(descriptors, (way, fd) => {
-        const [read, write] = shim.pipe(way === "input" ? 1 : 0);
+        const [read, write] = makePipe(way === "input" ? 1 : 0);
         more.push({ fd, way, ours: way === "input" ? write : read });
         theirs[fd] = way === "input" ? read : write;
         return theirs[fd];
       });
       const { init: onMainExit } = this.#settings;
-      const reports = onMainExit === undefined ? undefined : shim.pipe(2);
+      const reports = onMainExit === undefined ? undefined : makePipe(2);
       if (reports !== undefined) {
         ours[3] = reports[0];
         theirs.push(reports[1]);

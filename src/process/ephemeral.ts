@@ -8,6 +8,7 @@
  */
 
 import { stepError } from "../errors.ts";
+import { makePipe } from "../machine/descriptors.ts";
 import { facts } from "../machine/facts.ts";
 import {
   bytePath,
@@ -300,7 +301,7 @@ class Remover {
 
   constructor(store: string) {
     const shim = library();
-    const [read, write] = shim.pipe(1);
+    const [read, write] = makePipe(1);
     try {
       const outcome = shim.spawn(removerPlan(store, read));
       if ("step" in outcome) throw stepError(outcome.step, outcome.errno, outcome.section);

@@ -6,6 +6,7 @@
 
 import { errnoName, errnoNumber, errnoText } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
+import { makeEpoll } from "../machine/descriptors.ts";
 import { library } from "../machine/library.ts";
 import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, type Interest, reactor } from "../machine/reactor.ts";
 import type { Step } from "../plan/step.ts";
@@ -132,7 +133,7 @@ export function collectSync(
   const open = new Map(fds.flatMap((fd) => fd === undefined ? [] : [[fd, new Collected()] as const]));
   const collected = new Map(open);
   if (open.size === 0) return fds.map(() => undefined);
-  const epoll = shim.epollCreate();
+  const epoll = makeEpoll();
   try {
     for (const fd of open.keys()) shim.epollControl(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, fd);
     if (child !== undefined) shim.epollControl(epoll, EPOLL_CTL_ADD, child.pidfd, EPOLLIN, child.pidfd);

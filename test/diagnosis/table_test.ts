@@ -214,7 +214,13 @@ Deno.test("findCause() knows descriptors and file systems that there are no more
   const facts = machine({
     "/proc/self/limits": "Max open files            256                  256                  files\n",
   });
-  assertMatch(cause({ privatePid: true }, "open uid_map", "EMFILE", facts), /it may: 256 \(RLIMIT_NOFILE\)/);
+  assertMatch(cause({ privatePid: true }, "open uid_map", "EMFILE", facts), /it may \(RLIMIT_NOFILE: 256\)/);
+  assertMatch(cause({ privatePid: true }, "mount proc", "EMFILE", facts), /it may \(RLIMIT_NOFILE: 256\)/);
+  const mapping: Step = { call: "mmap", args: [null], what: "get memory for a child" };
+  assertMatch(
+    findCause({ step: mapping, code: "ENOMEM", section: [mapping] }, facts) ?? "",
+    /too little memory.*ulimit -v/,
+  );
   const step: Step = { call: "mount", args: ["x", "/mnt", "overlay", 0, null], what: "mount overlay" };
   assertMatch(
     findCause({ step, code: "ENODEV", section: [step] }, facts) ?? "",

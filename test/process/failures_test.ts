@@ -1,7 +1,8 @@
-import { assertEquals, assertInstanceOf, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { type CommandOptions, Namespace, NamespaceError, type NamespaceOptions } from "../../mod.ts";
 import { holdings, isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
+import { programArgv, runArgv } from "../support/program.ts";
 
 /** Both ways to start a child fail alike, in place, and leave nothing: not even for a moment. */
 function thrown(
@@ -189,3 +190,66 @@ isolatedTest("privateTime refuses a clock before 0, with a hint", () => {
   assertEquals([error.code, error.option], ["ERANGE", "privateTime"]);
   assertMatch(error.hint ?? "", /stand before 0/);
 });
+
+for (const user of USERS) {
+  isolatedTest(
+    `with few descriptors left nothing is begun that they do not do for, and none is lost, as ${user}`,
+    async () => {
+      const program = `
+    const ns = new Namespace({ privatePid: true, init: true });
+    const command = () => ns.command("true", { fds: { 3: "output" } });
+    const ways = {
+      outputSync: () => ns.command("true").outputSync(),
+      output: () => ns.command("true").output(),
+      run: () => ns.run(() => 1),
+      spawn: async () => {
+        await using child = command().spawn();
+        await child.status;
+      },
+    };
+    for (const way of Object.values(ways)) await way(); // Loads what stays loaded.
+    const open: Deno.FsFile[] = [];
+    const fill = () => {
+      const before = open.length;
+      try {
+        while (true) open.push(Deno.openSync("/dev/null"));
+      } catch {
+        return open.length - before;
+      }
+    };
+    fill();
+    const refused: Record<string, string[]> = {};
+    for (const [name, way] of Object.entries(ways)) {
+      for (let free = 0, done = false; !done; free++) {
+        for (let index = 0; index < free; index++) open.pop()!.close();
+        let error: unknown;
+        try {
+          await way();
+          done = true;
+        } catch (reason) {
+          error = reason;
+        }
+        let left = fill(); // More, where what waits was there from before.
+        for (let tries = 0; done && left < free && tries < 500; tries++) { // What waits is closed when it has come back.
+          await new Promise((resolve) => setTimeout(resolve, 10));
+          left += fill();
+        }
+        if (left < free) throw new Error(\`\${name}: of \${free}, \${left} are left\`);
+        if (done) break;
+        if (!(error instanceof NamespaceError) || error.code !== "EMFILE") throw error;
+        if (!error.hint?.includes("RLIMIT_NOFILE")) throw error;
+        (refused[name] ??= []).push(error.syscall);
+      }
+    }
+    console.log(JSON.stringify(refused));
+    Deno.exit();
+  `;
+      const argv = programArgv(program, { user, permissions: ["-A"] });
+      const { code, stdout, stderr } = await runArgv(["prlimit", "--nofile=96:96", ...argv]);
+      assertEquals([stderr, code], ["", 0]);
+      const refused: Record<string, string[]> = JSON.parse(stdout);
+      assertEquals(Object.keys(refused), ["outputSync", "output", "run", "spawn"]);
+      for (const calls of Object.values(refused)) for (const call of ["pipe2", "clone"]) assert(calls.includes(call));
+    },
+  );
+}
