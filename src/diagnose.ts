@@ -24,6 +24,7 @@ import {
   subordinateRanges,
   sysctl,
 } from "./diagnosis/facts.ts";
+import { noController } from "./diagnosis/cgroup.ts";
 import { NamespaceError, stepError } from "./errors.ts";
 import { facts, perform } from "./machine/facts.ts";
 import { library } from "./machine/library.ts";
@@ -31,6 +32,7 @@ import { type NamespaceOptions, validate } from "./options.ts";
 import { planChild } from "./plan/child.ts";
 import { AT_FDCWD } from "./plan/files.ts";
 import type { Step } from "./plan/step.ts";
+import { locate } from "./process/cgroup.ts";
 import { Command } from "./process/command.ts";
 
 /** One thing that was looked at. */
@@ -136,7 +138,7 @@ export async function diagnose(): Promise<Diagnosis> {
     landlock(),
     tried("overlayfs in a user namespace", overlayRefusal(), "Linux 5.11 or newer has it: see modprobe overlay."),
     idmappedMounts(),
-    cgroupDelegation(),
+    ...await cgroups(),
     idRanges(),
   ];
   return { works: checks.at(-1)!.works, system: systemOf(facts), checks, features };
@@ -265,25 +267,27 @@ function idmappedMounts(): Check {
   };
 }
 
-function cgroupDelegation(): Check {
-  const [folder] = cgroupFolders(facts);
-  const controllers = folder === undefined ? undefined : facts.text(`${folder}/cgroup.controllers`)?.trim();
-  const writable = folder !== undefined && facts.allows(folder, "write") &&
-    facts.allows(`${folder}/cgroup.procs`, "write");
-  const works = writable && controllers !== undefined && controllers !== "";
-  return {
-    name: "cgroup v2, delegated",
+/** A cgroup is made and removed; which limits it could have is read, because a controller that is enabled stays so. */
+async function cgroups(): Promise<readonly Check[]> {
+  const made = tried("cgroup of a command's own", await refusalOf({ cgroup: true }));
+  if (!made.works) return [made];
+  const lacking = ["pids", "memory", "cpu"].filter((controller) => !canHave(controller));
+  const [own] = cgroupFolders(facts);
+  const works = lacking.length === 0;
+  return [made, {
+    name: "cgroup limits on processes, memory and CPU time",
     works,
     how: "read",
-    detail: folder === undefined
-      ? "no cgroup v2 is mounted"
-      : `"${folder}" is ${writable ? "writable" : "not writable"}, with ${controllers || "no controllers"}`,
-    remedy: works
-      ? undefined
-      : folder === undefined || (writable && controllers === "")
-      ? "Boot with cgroup_no_v1=all, or mount -t cgroup2 none /sys/fs/cgroup."
-      : "Run it in a scope of its own: systemd-run --user --scope -p Delegate=yes COMMAND.",
-  };
+    detail: works ? undefined : `none on ${lacking.join(", ")}`,
+    remedy: works ? undefined : noController(lacking[0]!, own!, facts),
+  }];
+}
+
+/** Whether there is a place for a cgroup that has a controller. */
+function canHave(controller: string): boolean {
+  const place = locate({ parent: undefined, limits: [{ controller }] }, facts);
+  const enabled = (facts.text(`${place?.folder}/cgroup.subtree_control`) ?? "").split(/\s+/);
+  return place?.enable.includes(controller) === true || enabled.includes(controller);
 }
 
 /** Whether this user can have more ids than its own in a user namespace. */

@@ -1,9 +1,12 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { diagnose, type Diagnosis } from "../src/diagnose.ts";
 import { lacking } from "./support/kernel.ts";
+import { launcherFd } from "../src/process/init.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { programArgv, runArgv, type User } from "./support/program.ts";
 import { USERS } from "./support/nobody.ts";
+
+launcherFd(); // It is kept: no test is to be blamed for that.
 
 const CODE = `
   const { diagnose } = await import("./src/diagnose.ts");

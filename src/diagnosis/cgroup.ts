@@ -58,20 +58,28 @@ mounted. Give cgroup.parent a folder that is below /sys/fs/cgroup.`;
 /** The file of a limit is not there: its controller is not enabled, or has no such limit. */
 function noFile(file: string, folder: string, facts: Facts): string {
   const controller = file.slice(0, file.indexOf("."));
-  const has = (list: string): boolean => (facts.text(`${folder}/${list}`) ?? "").split(/\s+/).includes(controller);
-  if (has("cgroup.subtree_control")) {
+  if (isListed(controller, `${folder}/cgroup.subtree_control`, facts)) {
     if (file.startsWith("memory.swap")) {
       return `This kernel does not count swap: boot with swapaccount=1, or leave cgroup.memorySwapMax out.`;
     }
     return `The ${controller} controller of this kernel has no such limit: it is too old, or was built without it.`;
   }
-  if (has("cgroup.controllers")) {
+  return noController(controller, folder, facts);
+}
+
+/** Why a controller is not there for cgroups below a folder. */
+export function noController(controller: string, folder: string, facts: Facts): string {
+  if (isListed(controller, `${folder}/cgroup.controllers`, facts)) {
     return `The ${controller} controller is not enabled for what is below. ${hasProcesses(folder)}`;
   }
   return versionOne(facts, [controller]) ??
     `The cgroup "${folder}" has not got the ${controller} controller: see cgroup.controllers there. Enable it in \
 cgroup.subtree_control of those around it, as root; with systemd run this by "systemd-run --user --scope -p Delegate=yes", \
 or give the user's services all controllers (Delegate=cpu cpuset io memory pids of user@.service).`;
+}
+
+function isListed(controller: string, file: string, facts: Facts): boolean {
+  return (facts.text(file) ?? "").split(/\s+/).includes(controller);
 }
 
 /** Controllers are in one version only: what version 1 has is missing in version 2. */

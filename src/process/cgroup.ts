@@ -10,7 +10,7 @@ import { noCgroup } from "../diagnosis/cgroup.ts";
 import { NamespaceError, stepError } from "../errors.ts";
 import { facts } from "../machine/facts.ts";
 import { type Ending, type Library, library, type Spawned } from "../machine/library.ts";
-import type { CgroupSettings } from "../options_cgroup.ts";
+import type { CgroupLimit, CgroupSettings } from "../options_cgroup.ts";
 import { END_SIGNAL, makeCgroup, openParent, planKeeper } from "../plan/cgroup.ts";
 import type { Step } from "../plan/step.ts";
 import { launcherFd } from "./init.ts";
@@ -201,7 +201,10 @@ function missing({ call, what, option }: Step): NamespaceError {
  * already. A cgroup that has processes cannot have any below it that share out what those use, and nobody else's are moved.
  * Where there is no such place it is this process's own cgroup, and the kernel says what is missing.
  */
-export function locate({ parent, limits }: CgroupSettings, machine: Facts): Location | undefined {
+export function locate(
+  { parent, limits }: { parent: string | undefined; limits: readonly Pick<CgroupLimit, "controller">[] },
+  machine: Facts,
+): Location | undefined {
   const words = (folder: string, file: string): readonly string[] => {
     return (machine.text(`${folder}/${file}`) ?? "").split(/\s+/).filter((word) => word !== "");
   };

@@ -53,6 +53,23 @@ function lines(bytes: Uint8Array): string[] {
 }
 
 for (const user of USERS) {
+  cgroupTest(`diagnose() tells whether there is a cgroup to be had, and with which limits, as ${user}`, async () => {
+    const program = `import { diagnose } from "./src/diagnose.ts";
+      const { features } = await diagnose();
+      console.log(JSON.stringify(features.filter(({ name }) => name.startsWith("cgroup"))));`;
+    const outside = await runProgram(program, { user });
+    const [own] = JSON.parse(outside.stdout);
+    assertEquals([own.works, own.how], [user === "root", "tried"]);
+    if (!own.works) assertMatch(own.remedy, /Delegate=yes/);
+    await withDelegated(async (cgroup) => {
+      const { stdout, stderr } = await runIn(cgroup, program, user);
+      assertEquals(stderr, "");
+      const [own, limits] = JSON.parse(stdout);
+      assertEquals([own.works, limits.works, limits.how], [true, canLimit(), "read"]);
+      if (!canLimit()) assertMatch(limits.remedy, /version 1.*cgroup_no_v1=all/);
+    });
+  });
+
   cgroupTest(`command() is born in a cgroup of its own, which is gone when it has ended, as ${user}`, async () => {
     await withDelegated(async (cgroup) => {
       const { stdout, stderr } = await runIn(
