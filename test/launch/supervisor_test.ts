@@ -33,7 +33,10 @@ interface Running {
 async function start(options: readonly string[], script: string, runOptions: RunOptions = {}): Promise<Running> {
   const nsrun = startNsrun([...options, "sh", "-c", script], runOptions);
   const pid = Number(await readLine(nsrun.stdout));
-  if (script.includes("exec sleep")) await until("it sleeps", () => statusField(pid, "Name") === "sleep");
+  if (script.includes("exec sleep")) {
+    const sleeps = () => statusField(pid, "Name") === "sleep" || !isRunning(pid); // It may be at its end already.
+    await until("it sleeps", sleeps);
+  }
   const end = async () => {
     await nsrun.stdin.close();
     const [status, stderr] = await Promise.all([

@@ -49,7 +49,7 @@ export function isRunning(pid: number): boolean {
  * @param limitMs How long to look.
  * @throws {Error} When it does not hold in that time.
  */
-export async function until(what: string, condition: () => boolean, limitMs = 2_000): Promise<void> {
+export async function until(what: string, condition: () => boolean, limitMs = 20_000): Promise<void> {
   for (const end = performance.now() + limitMs; !condition();) {
     if (performance.now() > end) throw new Error(`Not within ${limitMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
