@@ -108,17 +108,18 @@ const pipeSymbols = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** What only `setup()` needs. */
+/** What only `setup()` needs: once, so it is called by its address, and no library of Deno's stays open for it. */
 const setupSymbols = {
-  ns_move_threads: {
-    parameters: [
-      "buffer", // const Target *targets
-      "u32", // uint32_t count
-      "i32", // int folder
-    ],
-    result: "i32",
-  },
+  ns_move_threads: { type: "pointer" }, // int32_t ns_move_threads(…)
 } as const satisfies Deno.ForeignLibraryInterface;
+const moveThreadsFunction = {
+  parameters: [
+    "buffer", // const Target *targets
+    "u32", // uint32_t count
+    "i32", // int folder
+  ],
+  result: "i32",
+} as const satisfies Deno.ForeignFunction;
 
 /** What both sides know, in the order of `abi` in shim/library.zig. */
 const ABI = ["version", "architecture", "header", "step", "words", "report", "caller", "status", "event"] as const;
@@ -199,7 +200,6 @@ export class Library {
   readonly #path: string;
   /** Each symbol takes a tenth of a millisecond or two, so they are loaded when they are first needed. */
   #pipeShim: Deno.DynamicLibrary<typeof pipeSymbols>["symbols"] | undefined;
-  #setupShim: Deno.DynamicLibrary<typeof setupSymbols>["symbols"] | undefined;
   /** libc's `environ`, which follows Deno.env.set, as /proc/self/environ does not. */
   readonly #environ: Deno.PointerValue;
   #buffer = new Uint8Array(8192);
@@ -440,8 +440,10 @@ export class Library {
   /** Moves every thread of this process but the calling one, with its current folder; an errno, 0 when it was done. */
   moveThreads(targets: readonly Target[], folder: number): number {
     const words = Int32Array.from(targets.flatMap(({ fd, kind }) => [fd, kind]));
-    this.#setupShim ??= Deno.dlopen(this.#path, setupSymbols).symbols;
-    return Math.abs(this.#setupShim.ns_move_threads(words, targets.length, folder));
+    const shim = Deno.dlopen(this.#path, setupSymbols);
+    const address = shim.symbols.ns_move_threads as Deno.PointerObject<typeof moveThreadsFunction>;
+    shim.close(); // The shim itself stays: it was loaded before.
+    return Math.abs(new Deno.UnsafeFnPointer(address, moveThreadsFunction).call(words, targets.length, folder));
   }
 
   /** {@linkcode poll} in another thread; one call at a time. */
