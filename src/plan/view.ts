@@ -50,6 +50,12 @@ const ATTRIBUTES = [["readonly", 1, "RDONLY"], ["nosuid", 2, "NOSUID"], ["nodev"
   8,
   "NOEXEC",
 ]] as const;
+/**
+ * What is written is all in the upper layer, whatever the system's defaults for overlays are: no folder that was renamed
+ * is a mark that says where it was (redirect_dir), nor a file one that its content is below (metacopy, which goes with it).
+ * In a user namespace `userxattr` has that effect: https://docs.kernel.org/filesystems/overlayfs.html
+ */
+const WHOLE_COPIES = ["redirect_dir=nofollow", "index=off"] as const;
 const ATTR_SIZE = 32;
 const HOW_SIZE = 24;
 const S_IFREG = 0o100000;
@@ -431,7 +437,7 @@ class ViewPlan {
       parts.push(`upperdir=${layerName(upper.path)}`, `workdir=${layerName(upper.work)}`);
     }
     if (this.#hasUser) parts.push("userxattr");
-    if (volatile) parts.push("volatile");
+    if (volatile) parts.push(...this.#hasUser ? [] : WHOLE_COPIES, "volatile");
     this.#step(
       "mount",
       ["overlay", name, "overlay", flags(MS_NOSUID | MS_NODEV, MOUNT_FLAG_NAMES), parts.join(",")],

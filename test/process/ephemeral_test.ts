@@ -383,6 +383,44 @@ function attribute(path: string, name: string): Uint8Array | undefined {
   return size! < 0 ? undefined : value.bytes.slice(0, size);
 }
 
+isolatedTest(
+  "a commit has all of what was renamed or given other permissions, whatever overlays are by default",
+  async () => {
+    const restore = ["redirect_dir", "metacopy", "index"].map((name) => overlayDefault(name, "Y"));
+    try {
+      await withFolder(async (folder) => {
+        sh("mkdir -p d/e; echo 1 > d/e/f; echo 2 > g; echo 3 > h; ln h i", folder);
+        await using ns = new Namespace({ ephemeral: true });
+        for (const script of ["mv d n; chmod 600 g; echo 4 >> i", "mv n/e n/m; grep ' / overlay' /proc/self/mounts"]) {
+          const { code, stdout } = ns.command("sh", { args: ["-ec", script], cwd: folder }).outputSync();
+          assertEquals(code, 0);
+          if (script.startsWith("mv n/e")) {
+            assertStringIncludes(new TextDecoder().decode(stdout), "redirect_dir=nofollow");
+          }
+        }
+        await ns.commit();
+        const files = [...["n/m/f", "g", "i"].map((name) => Deno.readTextFileSync(`${folder}/${name}`))];
+        assertEquals(files, ["1\n", "2\n", "3\n4\n"]);
+        assertThrows(() => Deno.statSync(`${folder}/d`), Deno.errors.NotFound);
+      });
+    } finally {
+      for (const undo of restore) undo();
+    }
+  },
+);
+
+/** Changes how the system mounts overlays that do not say it, where it lets itself be told; the way back. */
+function overlayDefault(name: string, value: string): () => void {
+  const path = `/sys/module/overlay/parameters/${name}`;
+  const before = Deno.readTextFileSync(path);
+  try {
+    Deno.writeTextFileSync(path, value);
+  } catch {
+    return () => {}; // In a container, whose /sys is read-only.
+  }
+  return () => Deno.writeTextFileSync(path, before);
+}
+
 isolatedTest("what is written can go elsewhere, but not on an overlay", async () => {
   await using ns = new Namespace({ ephemeral: { dir: "/dev/shm" } });
   assertEquals(ns.command("sh", { args: ["-c", "echo x > /etc/namespace-test"] }).outputSync().code, 0);
