@@ -5,6 +5,7 @@
  * @module
  */
 
+import { errnoNumber } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Argument, Bytes, Named, ResultOf, Step } from "../plan/step.ts";
@@ -250,11 +251,43 @@ export function links(from: From, paths: readonly BytePath[], option: string): r
   return places.map(({ target }, index) => asPath(target.bytes.subarray(0, results[index])));
 }
 
+/** What the names of most files' extended attributes have room in, and those of all. */
+const ATTRIBUTE_NAMES_SIZES = [256, 1 << 16] as const;
+
+/** The names of the extended attributes of files, themselves links or not. */
+export function attributeNames(
+  from: number,
+  paths: readonly BytePath[],
+  option: string,
+  size: number = ATTRIBUTE_NAMES_SIZES[0],
+): readonly (readonly BytePath[])[] {
+  if (paths.length > STEPS_MAX) {
+    return inChunks(paths, (some) => attributeNames(from, some, option, size), STEPS_MAX);
+  }
+  const places = paths.map((path) => ({ path: attributePath(from, path), list: filled(size) }));
+  const results = execute(places.map(({ path, list }): Step => ({
+    call: "llistxattr",
+    args: [path, list, size],
+    what: `read the names of the attributes of ${path.name}`,
+    option,
+    tolerate: size < ATTRIBUTE_NAMES_SIZES[1] ? [...NO_ATTRIBUTES, ["ERANGE", 0]] : NO_ATTRIBUTES,
+  })));
+  return places.map(({ list }, index) => {
+    const length = results[index]!;
+    if (length === -ERANGE) return attributeNames(from, [paths[index]!], option, ATTRIBUTE_NAMES_SIZES[1])[0]!;
+    return length <= 0 ? [] : asPath(list.bytes.subarray(0, length - 1)).split("\0");
+  });
+}
+
+const ERANGE = errnoNumber("ERANGE");
+/** A file that has none: its file system knows of none, or it is gone. */
+const NO_ATTRIBUTES: NonNullable<Step["tolerate"]> = [["EOPNOTSUPP", 0], ["ENOENT", 0], ["ENOTDIR", 0], ["EACCES", 0]];
+
 /** The values of an extended attribute that may not be there, of files that are no links. */
 export function attributes(
   from: number,
   paths: readonly BytePath[],
-  name: string,
+  name: BytePath,
   sizeMax: number,
   option: string,
 ): readonly (Uint8Array | undefined)[] {
@@ -264,7 +297,7 @@ export function attributes(
   const places = paths.map((path) => ({ path: attributePath(from, path), value: filled(sizeMax) }));
   const results = execute(places.map(({ path, value }) => {
     const what = `read an attribute of ${path.name}`;
-    const args: Argument[] = [path, name, value, sizeMax];
+    const args: Argument[] = [path, pathArgument(name), value, sizeMax];
     return { call: "lgetxattr", args, what, option, tolerate: [["ENODATA", 0], ["EOPNOTSUPP", 0]] };
   }));
   return places.map(({ value }, index) => results[index]! >= 0 ? value.bytes.subarray(0, results[index]) : undefined);

@@ -10,6 +10,8 @@ import type { Named } from "./step.ts";
 export const AT_FDCWD: Named = { value: -100, name: "AT_FDCWD" };
 /** Read only, closed by execve. */
 export const O_CLOEXEC_RDONLY: Named = { value: 0o2000000, name: "O_RDONLY|O_CLOEXEC" };
+/** Read only what is there, closed by execve: who opens a pipe does not wait for somebody to write to it. */
+export const O_NONBLOCK_RDONLY: Named = { value: 0o2004000, name: "O_RDONLY|O_NONBLOCK|O_CLOEXEC" };
 /** Write only, closed by execve. */
 export const O_CLOEXEC_WRONLY: Named = { value: 0o2000001, name: "O_WRONLY|O_CLOEXEC" };
 /** Read and write. */

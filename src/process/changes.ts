@@ -21,14 +21,16 @@ import {
 import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
+import { type Attributes, attributesOf, isSameAttributes } from "./attributes.ts";
 import type { Written } from "./ephemeral.ts";
 
 /** Something that commands have added, changed or removed in an ephemeral view. */
 export interface Change {
   /** Where, as an absolute path. */
   path: string;
-  /** What was done. A folder is changed where its owner or permissions are, and removed with all that is in it. */
+  /** What was done. A folder is changed where its owner, permissions or extended attributes are, and
+   * removed with all that is in it. */
   kind: "added" | "changed" | "removed";
   /** What it is now, or was where it is removed. */
   type: FileType;
@@ -47,13 +49,21 @@ export interface FoundChange {
   readonly place: BytePath;
   readonly layer: Layer;
   /** What there is; undefined where it was removed. */
-  readonly now: FileStatus | undefined;
+  readonly now: FoundStatus | undefined;
   /** What there was; undefined where it was added. */
-  readonly before: FileStatus | undefined;
+  readonly before: FoundStatus | undefined;
+}
+
+/** What is known of a file. */
+export interface FoundStatus extends FileStatus {
+  /** Extended attributes, of a folder that there was and is. */
+  readonly attributes?: Attributes;
 }
 
 const OPTION = "ephemeral";
 const OPAQUE_SIZE = 1;
+/** What is read at once, to be compared. */
+const CHUNK_SIZE = 1 << 17;
 
 /** All changes, in the order of their paths, what is in a folder after the folder. */
 export function findChanges(written: Written): FoundChange[] {
@@ -102,6 +112,13 @@ interface Folder {
   readonly isMerged: boolean;
   /** Whether nothing shows that is under it. */
   readonly isOpaque: boolean;
+}
+
+/** Something that there is in the layer and under it. */
+interface Pair {
+  readonly place: BytePath;
+  readonly is: FileStatus;
+  readonly was: FileStatus;
 }
 
 class Comparison {
@@ -173,7 +190,8 @@ class Comparison {
     const merged = entries.filter(({ isMerged }) => isMerged).map(({ place }) => place);
     const before = new Map(statuses(lower, merged, OPTION).map((status, index) => [merged[index]!, status]));
     const folders: Folder[] = [];
-    const linked: { readonly place: BytePath; readonly is: FileStatus; readonly was: FileStatus }[] = [];
+    const linked: Pair[] = [];
+    const alike: Pair[] = [];
     for (const [index, { place, isOpaque }] of entries.entries()) {
       const [is, was] = [now[index], before.get(place)];
       if (is === undefined) continue;
@@ -184,8 +202,10 @@ class Comparison {
       if (is.type === "directory") folders.push({ place, isMerged: was?.type === "directory", isOpaque });
       if (was === undefined) this.#add("added", place, is, undefined);
       else if (is.type === "symlink" && was.type === "symlink") linked.push({ place, is, was });
-      else if (!isSame(is, was)) this.#add("changed", place, is, was);
+      else if (is.type === "directory" && was.type === "directory" || isSame(is, was)) alike.push({ place, is, was });
+      else this.#add("changed", place, is, was);
     }
+    this.#compareAlike(alike, upper, lower);
     const places = linked.map(({ place }) => place);
     const [targets, previous] = [upper, lower].map((from) => links(from, places, OPTION)) as [BytePath[], BytePath[]];
     for (const [index, { place, is, was }] of linked.entries()) {
@@ -196,6 +216,20 @@ class Comparison {
     const marks = attributes(upper, unsure.map(({ place }) => place), this.#mark, OPAQUE_SIZE, OPTION);
     const opaque = new Set(unsure.filter((_, index) => marks[index]?.[0] === OPAQUE));
     return folders.map((folder) => opaque.has(folder) ? { ...folder, isOpaque: true } : folder);
+  }
+
+  /** What time and size tell nothing of: attributes, and a content whose time was set back. */
+  #compareAlike(alike: readonly Pair[], upper: number, lower: number): void {
+    const places = alike.map(({ place }) => place);
+    const [now, before] = [upper, lower].map((from) => attributesOf(from, places)) as [Attributes[], Attributes[]];
+    for (const [index, { place, is, was }] of alike.entries()) {
+      const [attributes, previous] = [now[index]!, before[index]!];
+      const isOther = !isSame(is, was) || !isSameAttributes(attributes, previous) ||
+        is.type === "file" && !isSameContent(upper, lower, place);
+      if (!isOther) continue;
+      if (is.type !== "directory") this.#add("changed", place, is, was);
+      else this.#add("changed", place, { ...is, attributes }, { ...was, attributes: previous });
+    }
   }
 
   /** Links that were made by us belong to somebody else than those outside. */
@@ -219,7 +253,7 @@ class Comparison {
     }
   }
 
-  #add(kind: Change["kind"], place: BytePath, now: FileStatus | undefined, before: FileStatus | undefined): void {
+  #add(kind: Change["kind"], place: BytePath, now: FoundStatus | undefined, before: FoundStatus | undefined): void {
     this.#found.push({ kind, path: `${this.#path}/${place}`, place, layer: this.#layer, now, before });
   }
 }
@@ -234,6 +268,36 @@ function placesIn(folder: Folder, names: readonly BytePath[] = []): readonly Fol
 
 function openFolder(path: string): number {
   return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, { what: `open "${path}"`, option: OPTION })])[0]!;
+}
+
+/** Whether a file in the layer has the content of the one under it; not where one of them cannot be read. */
+function isSameContent(upper: number, lower: number, place: BytePath): boolean {
+  const why = { what: `compare ${JSON.stringify(shownPath(place))}`, option: OPTION };
+  const tolerate = [["EACCES", 0], ["ENOENT", 0]] as const;
+  const [now, before] = [upper, lower].map((from) =>
+    execute([openStep(from, place, O_NONBLOCK_RDONLY, { ...why, tolerate })])[0]!
+  ) as [number, number];
+  const [chunk, previous] = [new Uint8Array(CHUNK_SIZE), new Uint8Array(CHUNK_SIZE)];
+  try {
+    if (now < 0 || before < 0) return false;
+    while (true) {
+      const [size, sizeBefore] = [library().read(now, chunk), library().read(before, previous)];
+      if (size < 0 || size !== sizeBefore) return false;
+      if (size === 0) return true;
+      if (!isSameBytes(chunk, previous, size)) return false;
+    }
+  } finally {
+    for (const fd of [now, before]) if (fd >= 0) library().close(fd);
+  }
+}
+
+/** Eight bytes at a time, and then what is left. */
+function isSameBytes(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>, size: number): boolean {
+  const words = Math.floor(size / 8);
+  const [wordsA, wordsB] = [new BigUint64Array(a.buffer, 0, words), new BigUint64Array(b.buffer, 0, words)];
+  for (let index = 0; index < words; index++) if (wordsA[index] !== wordsB[index]) return false;
+  for (let index = words * 8; index < size; index++) if (a[index] !== b[index]) return false;
+  return true;
 }
 
 /** Whether something was only copied. When a folder was written to says nothing: that is when something in it was. */

@@ -9,8 +9,6 @@
  */
 
 import {
-  attributePath,
-  attributes,
   type BytePath,
   execute,
   type FileStatus,
@@ -22,9 +20,10 @@ import {
   statuses,
 } from "../machine/files.ts";
 import { library } from "../machine/library.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_RDONLY } from "../plan/files.ts";
-import type { Bytes, Named, Step } from "../plan/step.ts";
-import type { FoundChange } from "./changes.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
+import type { Named, Step } from "../plan/step.ts";
+import { attributesOf, setAttributes } from "./attributes.ts";
+import type { FoundChange, FoundStatus } from "./changes.ts";
 
 const OPTION = "ephemeral";
 const NO_FOLLOW: Named = { value: 0x100, name: "AT_SYMLINK_NOFOLLOW" };
@@ -34,10 +33,9 @@ const REMOVE_FOLDER: Named = { value: 0x200, name: "AT_REMOVEDIR" };
 const NEW_FILE: Named = { value: 0o2000301, name: "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC" };
 /** The most that sendfile(2) takes at once. */
 const CHUNK = 0x7fff_f000;
-const NAMES_SIZE = 1 << 16;
-const VALUE_SIZE = 1 << 16;
-/** Attributes that are the overlay's own. */
-const OWN_ATTRIBUTES = /^(trusted|user)\.overlay\./;
+const SEEK_SET: Named = { value: 0, name: "SEEK_SET" };
+const SEEK_DATA: Named = { value: 3, name: "SEEK_DATA" };
+const SEEK_HOLE: Named = { value: 4, name: "SEEK_HOLE" };
 
 /** Something that takes its place in one step, with all of it that is below. */
 interface Unit {
@@ -111,7 +109,8 @@ function makeUnit({ change, below, folder, other }: Unit): void {
     // What is below first: it changes the time of what it is in.
     for (const { place, now, to } of entries.reverse()) {
       setOwner(parent, to, now);
-      copyAttributes(from, place, parent, to);
+      // Access control lists, capabilities of programs, and those of users.
+      setAttributes(parent, to, attributesOf(from, [place])[0]!);
       setMode(parent, to, now);
     }
   } finally {
@@ -151,16 +150,31 @@ function make(from: number, parent: number, { place, now, to }: Entry, target: B
   }
 }
 
+/** Copies a content, and not what is between its parts: a file may be far larger than what is in it. */
 function copyContent(from: number, place: BytePath, copy: number, size: number): void {
-  if (size === 0) return;
-  const [source] = execute([open(from, place, O_CLOEXEC_RDONLY)]) as [number];
+  const [source] = execute([open(from, place, O_NONBLOCK_RDONLY)]) as [number];
+  const why = because("copy", place);
+  const seek = (file: number, to: number, whence: Named): number => {
+    // ENXIO: there is nothing from there on.
+    return execute([{ call: "lseek", args: [file, to, whence], ...why, tolerate: [["ENXIO", 0]] }])[0]!;
+  };
   try {
-    for (let left = size; left > 0;) {
-      const args = [copy, source, null, Math.min(left, CHUNK)];
-      const copied = execute([{ call: "sendfile", args, ...because("copy", place) }])[0]!;
-      if (copied === 0) break; // It is shorter than it was.
-      left -= copied;
+    for (let at = 0; at < size;) {
+      const begin = seek(source, at, SEEK_DATA);
+      if (begin < 0) break;
+      const end = seek(source, begin, SEEK_HOLE);
+      if (end < 0) break;
+      at = Math.min(end, size);
+      seek(source, begin, SEEK_SET);
+      seek(copy, begin, SEEK_SET);
+      for (let left = at - begin; left > 0;) {
+        const args = [copy, source, null, Math.min(left, CHUNK)];
+        const copied = execute([{ call: "sendfile", args, ...why }])[0]!;
+        if (copied === 0) return; // It is shorter than it was.
+        left -= copied;
+      }
     }
+    execute([{ call: "ftruncate", args: [copy, size], ...why }]);
   } finally {
     library().close(source);
   }
@@ -189,29 +203,9 @@ function setMode(parent: number, to: BytePath, { type, mode, modified }: FileSta
 /** UTIME_OMIT of utimensat(2). */
 const OMIT = 0x3fff_fffen;
 
-/** Copies extended attributes: access control lists, capabilities of programs, and those of users. */
-function copyAttributes(from: number, place: BytePath, parent: number, to: BytePath): void {
-  const list: Bytes = { bytes: new Uint8Array(NAMES_SIZE), name: "<names>", filled: true };
-  const why = because("copy the attributes of", place);
-  const size = execute([{
-    call: "llistxattr",
-    args: [attributePath(from, place), list, NAMES_SIZE],
-    ...why,
-    tolerate: [["EOPNOTSUPP", 0]],
-  }])[0]!;
-  if (size <= 0) return;
-  const found = new TextDecoder().decode(list.bytes.subarray(0, size - 1)).split("\0");
-  for (const name of found.filter((name) => !OWN_ATTRIBUTES.test(name))) {
-    const [value] = attributes(from, [place], name, VALUE_SIZE, OPTION);
-    if (value === undefined) continue;
-    const bytes: Bytes = { bytes: value, name: `<${value.length} bytes>` };
-    execute([{ call: "lsetxattr", args: [attributePath(parent, to), name, bytes, value.length, 0], ...why }]);
-  }
-}
-
 function place(unit: Unit): void {
   const { change, name, other } = unit;
-  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.now);
+  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.now, change.before!);
   else if (change.now === undefined) rename(unit, name, other, NO_REPLACE, "remove");
   else if (change.before === undefined) rename(unit, other, name, NO_REPLACE, "make");
   else rename(unit, other, name, EXCHANGE, "replace");
@@ -219,19 +213,20 @@ function place(unit: Unit): void {
 
 function takeBack(unit: Unit): void {
   const { change, name, other } = unit;
-  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.before!);
+  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.before!, change.now);
   else if (change.now === undefined) rename(unit, other, name, NO_REPLACE, "put back");
   else if (change.before === undefined) rename(unit, name, other, NO_REPLACE, "take back");
   else rename(unit, other, name, EXCHANGE, "put back");
 }
 
-function setFolder({ change: { path }, folder, name }: Unit, status: FileStatus): void {
+function setFolder({ change: { path }, folder, name }: Unit, wanted: FoundStatus, present: FoundStatus): void {
   inFolder(folder, (parent) => {
     const why = because("set owner and permissions of", path);
-    execute([
-      { call: "fchownat", args: [parent, pathArgument(name), status.uid, status.gid, NO_FOLLOW], ...why },
-      { call: "fchmodat", args: [parent, pathArgument(name), octal(status.mode & 0o7777)], ...why },
-    ]);
+    const args = [parent, pathArgument(name), wanted.uid, wanted.gid, NO_FOLLOW];
+    execute([{ call: "fchownat", args, ...why }]);
+    // An access control list is another view of the permissions.
+    if (wanted.attributes !== undefined) setAttributes(parent, name, wanted.attributes, present.attributes);
+    execute([{ call: "fchmodat", args: [parent, pathArgument(name), octal(wanted.mode & 0o7777)], ...why }]);
   });
 }
 

@@ -168,6 +168,48 @@ for (const user of USERS) {
     });
   }, lack);
 
+  isolatedTest(
+    `a content whose time was set back, and attributes alone, are changes, and a look is none, as ${user}`,
+    async () => {
+      await withFolder(async (folder) => {
+        sh("echo 1 > same; echo 2 > other; echo 3 > file; mkdir d; echo 4 > d/looked", folder);
+        setAttribute(`${folder}/d`, "user.gone", Uint8Array.of(1));
+        giveTo(user, folder);
+        const source = `file://${packageFolder()}/src/machine/files.ts`;
+        const said = await told<[string, string][]>(
+          user,
+          `
+          const ns = new Namespace({ ephemeral: true });
+          const script = "cp -p other kept; echo 9 > other; touch -r kept other; rm kept; : >> same; : >> d/looked";
+          const { success } = ns.command("sh", { args: ["-ec", script], cwd: "${folder}" }).outputSync();
+          if (!success) throw new Error(script);
+          await ns.run(async () => {
+            const { execute, pathArgument } = await import("${source}");
+            const value = { bytes: Uint8Array.of(7, 0, 7), name: "<value>" };
+            for (const name of ["file", "d"]) {
+              const path = pathArgument("${folder}/" + name);
+              execute([{ call: "lsetxattr", args: [path, "user.test", value, 3, 0], what: "set an attribute" }]);
+            }
+            execute([{ call: "lremovexattr", args: ["${folder}/d", "user.gone"], what: "remove an attribute" }]);
+          });
+          const changes = (await ns.changes()).filter(({ path }) => path.startsWith("${folder}"));
+          await ns.commit(changes.map(({ path }) => path));
+          const left = (await ns.changes()).filter(({ path }) => path.startsWith("${folder}"));
+          await ns.discard();
+          console.log(JSON.stringify([...changes, ...left].map(({ path, kind }) => [path, kind])));`,
+          ["-A"],
+        );
+        assertEquals(said, ["d", "file", "other"].map((name) => [`${folder}/${name}`, "changed"]));
+        for (const name of ["d", "file"]) {
+          assertEquals(attribute(`${folder}/${name}`, "user.test"), Uint8Array.of(7, 0, 7));
+        }
+        assertEquals(attribute(`${folder}/d`, "user.gone"), undefined);
+        assertEquals(Deno.readTextFileSync(`${folder}/other`), "9\n");
+      });
+    },
+    lack,
+  );
+
   isolatedTest(`what was written goes with the program, kill -9 included, as ${user}`, async () => {
     const code = (end: string) => `
       const ns = new Namespace({ ephemeral: true, privatePid: true });
@@ -348,7 +390,7 @@ isolatedTest("a commit keeps owners, times and extended attributes", async () =>
     Deno.writeTextFileSync(`${folder}/able`, "able");
     setAttribute(`${folder}/able`, "security.capability", capability);
     const script = "echo more >> file; touch -d @1234567890.123456789 file able; chown 7:8 able; " +
-      "head -c 3000000 /dev/zero > zeros";
+      "head -c 3000000 /dev/zero > zeros; truncate -s 1g holes; printf x | dd of=holes bs=1 seek=500M conv=notrunc";
     assertEquals(ns.command("sh", { args: ["-ec", script], cwd: folder }).outputSync().code, 0);
     await ns.commit();
     const { uid, gid, mtime, size } = Deno.statSync(file);
@@ -358,6 +400,10 @@ isolatedTest("a commit keeps owners, times and extended attributes", async () =>
     assertEquals(attribute(`${folder}/able`, "security.capability"), undefined); // chown(2) in the view has taken it.
     assertEquals(attribute(file, "trusted.overlay.origin"), undefined);
     assertEquals(Deno.statSync(`${folder}/zeros`).size, 3_000_000);
+    const { size: length, blocks } = Deno.statSync(`${folder}/holes`);
+    assertEquals([length, blocks! < 2048], [2 ** 30, true]); // A block is of 512 bytes.
+    const holes = new Deno.Command("sh", { args: ["-c", "tail -c +524288001 holes | head -c 2"], cwd: folder });
+    assertEquals(holes.outputSync().stdout, Uint8Array.of(0x78, 0));
     await ns.discard();
     setAttribute(`${folder}/able`, "security.capability", capability);
     assertEquals(ns.command("touch", { args: ["-d", "@5", `${folder}/able`] }).outputSync().code, 0);

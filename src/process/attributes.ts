@@ -1,0 +1,55 @@
+/**
+ * Extended attributes of what is in a copy-on-write view, and of what is under it: xattr(7).
+ *
+ * @module
+ */
+
+import { attributeNames, attributePath, attributes, type BytePath, execute, pathArgument } from "../machine/files.ts";
+import type { Bytes, Step } from "../plan/step.ts";
+
+/** Attributes of a file by their names. */
+export type Attributes = ReadonlyMap<BytePath, Uint8Array<ArrayBuffer>>;
+
+const OPTION = "ephemeral";
+/** Those that are the overlay's own. */
+const OVERLAYS = /^(trusted|user)\.overlay\./;
+/** Those that somebody has set: others, such as labels, the system gives to whatever is made. */
+const SET_ON_PURPOSE = /^(user\.|trusted\.|security\.capability$|system\.posix_acl_)/;
+/** XATTR_SIZE_MAX of linux/limits.h. */
+const VALUE_SIZE = 1 << 16;
+
+/** The attributes of files, themselves links or not, but for the overlay's. */
+export function attributesOf(from: number, places: readonly BytePath[]): readonly Attributes[] {
+  return attributeNames(from, places, OPTION).map((names, index) => {
+    const found = new Map<BytePath, Uint8Array<ArrayBuffer>>();
+    for (const name of names) {
+      if (OVERLAYS.test(name)) continue;
+      const [value] = attributes(from, [places[index]!], name, VALUE_SIZE, OPTION);
+      if (value !== undefined) found.set(name, value.slice());
+    }
+    return found;
+  });
+}
+
+/** Whether what somebody has set is the same. */
+export function isSameAttributes(now: Attributes, before: Attributes): boolean {
+  const names = [...new Set([...now.keys(), ...before.keys()])].filter((name) => SET_ON_PURPOSE.test(name));
+  return names.every((name) => {
+    const [value, previous] = [now.get(name), before.get(name)];
+    return value?.length === previous?.length && value?.every((byte, index) => byte === previous![index]) === true;
+  });
+}
+
+/** Gives a file attributes, and takes away what it has and is not to have of those that somebody sets. */
+export function setAttributes(from: number, place: BytePath, wanted: Attributes, present?: Attributes): void {
+  const path = attributePath(from, place);
+  const why = { what: `set the attributes of ${pathArgument(place).name}`, option: OPTION };
+  const surplus = [...present?.keys() ?? []].filter((name) => SET_ON_PURPOSE.test(name) && !wanted.has(name));
+  execute([
+    ...surplus.map((name): Step => ({ call: "lremovexattr", args: [path, pathArgument(name)], ...why })),
+    ...[...wanted].map(([name, value]): Step => {
+      const bytes: Bytes = { bytes: value, name: `<${value.length} bytes>` };
+      return { call: "lsetxattr", args: [path, pathArgument(name), bytes, value.length, 0], ...why };
+    }),
+  ]);
+}
