@@ -108,6 +108,29 @@ export function object(value: unknown, name: string, expected: string): any {
   throw wrongType(name, expected, value);
 }
 
+/**
+ * Refuses what is no name of a variable of an environment.
+ *
+ * @throws {TypeError} When it is no string, empty, or has a "=" or a NUL in it.
+ */
+export function variable(name: unknown, option: string): string {
+  const given = text(name, option);
+  if (given !== "" && !given.includes("=")) return given;
+  throw new TypeError(`Option "${option}" has a name that cannot be: ${shown(given)} is empty or has a "=" in it`);
+}
+
+/**
+ * Variables of an environment, by their names.
+ *
+ * @throws {TypeError} When a name or a value cannot be.
+ */
+export function variables(value: unknown, option: string): ReadonlyMap<string, string> {
+  const given = object(value ?? {}, option, `an object such as { LANG: "C" }`);
+  return new Map(
+    Object.entries(given).map(([name, value]) => [variable(name, option), text(value, `${option}.${name}`)]),
+  );
+}
+
 /** The error about a value of the wrong type. */
 export function wrongType(name: string, expected: string, value: unknown): TypeError {
   return new TypeError(`Option "${name}" must be ${expected}: got ${shown(value)}`);

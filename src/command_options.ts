@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkNames, id, integer, shown, text, wrongType } from "./checks.ts";
+import { checkNames, id, integer, shown, text, variable, variables, wrongType } from "./checks.ts";
 
 /**
  * Where a descriptor of a command comes from: `"input"` is a pipe that it reads and this program writes, `"output"` one
@@ -96,15 +96,20 @@ export interface CheckedProgram {
 /**
  * Checks what a command is.
  *
+ * @param environment Variables that it has unless its own options say otherwise.
  * @throws {TypeError} When an option has the wrong type, or a value that cannot be passed to a program.
  * @throws {RangeError} When an id cannot be.
  */
-export function checkProgram(command: string | URL, options: CommandOptions): CheckedProgram {
+export function checkProgram(
+  command: string | URL,
+  options: CommandOptions,
+  environment: ReadonlyMap<string, string>,
+): CheckedProgram {
   return {
     command: pathOf(command, "command"),
     args: (options.args ?? []).map((argument, index) => text(String(argument), `args[${index}]`)),
     argv0: options.argv0 === undefined ? undefined : text(options.argv0, "argv0"),
-    environment: environmentChanges(options.env, options.unsetEnv),
+    environment: new Map([...environment, ...environmentChanges(options.env, options.unsetEnv)]),
     cwd: options.cwd === undefined ? undefined : pathOf(options.cwd, "cwd"),
     uid: options.uid === undefined ? undefined : id(options.uid, "uid"),
     gid: options.gid === undefined ? undefined : id(options.gid, "gid"),
@@ -118,19 +123,13 @@ function environmentChanges(
   const changes = new Map<string, string | undefined>();
   if (unset !== undefined && !Array.isArray(unset)) throw wrongType("unsetEnv", "an array of names", unset);
   for (const name of unset ?? []) changes.set(variable(name, "unsetEnv"), undefined);
-  for (const [name, value] of Object.entries(env ?? {})) {
+  for (const [name, value] of variables(env, "env")) {
     if (changes.has(name)) {
       throw new TypeError(`Options "env" and "unsetEnv" contradict each other: both have ${shown(name)}`);
     }
-    changes.set(variable(name, "env"), text(value, `env.${name}`));
+    changes.set(name, value);
   }
   return changes;
-}
-
-function variable(name: unknown, option: string): string {
-  const given = text(name, option);
-  if (given !== "" && !given.includes("=")) return given;
-  throw new TypeError(`Option "${option}" has a name that cannot be: ${shown(given)} is empty or has a "=" in it`);
 }
 
 /**

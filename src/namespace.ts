@@ -71,11 +71,13 @@ export class Namespace implements AsyncDisposable {
    *   (a caller that is root owns them, for the kernel, inside too), `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
    * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability
    * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`
+   * - `env: { HOME: "/home/sandbox", USER: "sandbox", LOGNAME: "sandbox" }`; all other variables are the caller's, with what
+   *   is secret in them, unless a command has `clearEnv`
    *
-   * The command's environment is the caller's, so tell it its `HOME`. It is not a boundary against the kernel's own bugs.
+   * It is not a boundary against the kernel's own bugs.
    *
-   * @param options Those that are given take the place of the preset's; `mounts` come after its own. With another `root`
-   * the preset mounts nothing but /tmp and /proc.
+   * @param options Those that are given take the place of the preset's; `mounts` and `env` come after its own. With another
+   * `root` the preset mounts nothing but /tmp and /proc, and has no `env`.
    * @returns The namespace.
    * @throws {TypeError} When an option is unknown, has the wrong type, or contradicts another.
    * @throws {RangeError} When an option has a value that cannot be.
@@ -87,7 +89,7 @@ export class Namespace implements AsyncDisposable {
    *
    * const ns = Namespace.sandbox({ mounts: [{ type: "bind", source: Deno.cwd(), target: "/project", readonly: true }] });
    * const script = "touch /project/x 2>/dev/null || echo read-only; echo $HOME; id -u; ls -A ~";
-   * const { stdout } = await ns.command("sh", { args: ["-c", script], env: { HOME: "/home/sandbox" } }).output();
+   * const { stdout } = await ns.command("sh", { args: ["-c", script] }).output();
    * assertEquals(new TextDecoder().decode(stdout), "read-only\n/home/sandbox\n1000\n");
    * ```
    */

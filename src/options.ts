@@ -17,6 +17,7 @@ import {
   optionalBoolean,
   shown,
   text,
+  variables,
   wrongType,
 } from "./checks.ts";
 import {
@@ -217,9 +218,9 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * BPF program of `struct sock_filter`, for the architecture that it runs on, which is installed as it is. Calls of
    * another architecture, such as of 32-bit programs, end the process. The filter is there from before the command's
    * execve(2), holds for init and all descendants, and cannot be taken off. It comes with no_new_privs: no program gains
-   * privileges by its set-user-ID bit or capabilities. See seccomp(2).
+   * privileges by its set-user-ID bit or capabilities. See seccomp(2). @default {false}
    */
-  seccomp?: "default" | Uint8Array | SeccompProfile | undefined;
+  seccomp?: "default" | false | Uint8Array | SeccompProfile | undefined;
   /**
    * Which files and TCP ports can be used, by paths and numbers; all others are refused, to root as well, to the command and
    * all that it starts. It comes with no_new_privs, and lets nobody mount anything or look into processes that are not
@@ -233,6 +234,11 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * user may write to. @default {false}
    */
   cgroup?: boolean | CgroupOptions | undefined;
+  /**
+   * Variables that each command has, in place of those that it would inherit; a command's own `env` and `unsetEnv` come
+   * first, and `clearEnv` leaves them. @default {{}}
+   */
+  env?: Record<string, string> | undefined;
   /**
    * A signal to this process (HUP, INT, QUIT, USR1, USR2, ALRM, TERM) while a command runs ends the command instead:
    * it gets SIGTERM, and SIGKILL after {@linkcode termGraceMs}. With `false`, signals do to this process what they
@@ -301,6 +307,8 @@ export interface Settings {
   readonly seccomp: SeccompSettings | undefined;
   readonly landlock: LandlockSettings | undefined;
   readonly cgroup: CgroupSettings | undefined;
+  /** Variables that each command has, unless it says otherwise. */
+  readonly environment: ReadonlyMap<string, string>;
   readonly termChild: boolean;
   readonly termGraceMs: number;
 }
@@ -329,6 +337,7 @@ export const OPTION_NAMES = [
   "seccomp",
   "landlock",
   "cgroup",
+  "env",
   "termChild",
   "termGraceMs",
 ] as const satisfies readonly (keyof NamespaceOptions)[];
@@ -434,6 +443,7 @@ export function validate(options: NamespaceOptions = {}): Settings {
     seccomp: seccompSettings(options.seccomp, init),
     landlock: landlockSettings(options.landlock),
     cgroup: cgroupSettings(options.cgroup),
+    environment: variables(options.env, "env"),
     termChild: flag("termChild") ?? true,
     termGraceMs: integer(options.termGraceMs ?? 200, "termGraceMs", 0, 2 ** 31 - 1, "milliseconds"),
   };

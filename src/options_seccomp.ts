@@ -110,13 +110,13 @@ const CONDITIONS_MAX = 24;
  * @throws {RangeError} When a value cannot be.
  */
 export function seccompSettings(value: unknown, hasInit: boolean): SeccompSettings | undefined {
-  if (value === undefined) return undefined;
+  if (value === undefined || value === false) return undefined;
   if (value instanceof Uint8Array) {
     return { program: checkedProgram(value), needed: hasInit ? [...NEEDED, ...NEEDED_BY_INIT] : NEEDED };
   }
   const given: Partial<SeccompProfile> = value === "default"
     ? defaultProfile()
-    : object(value, "seccomp", `"default", a Uint8Array or an object such as { default: "allow", rules: [] }`);
+    : object(value, "seccomp", `"default", false, a Uint8Array or an object such as { default: "allow", rules: [] }`);
   checkNames(given, ["default", "rules"], "seccomp.");
   if (!Array.isArray(given.rules)) {
     throw wrongType("seccomp.rules", `an array such as [{ calls: ["@mount"], action: "kill" }]`, given.rules);

@@ -34,6 +34,9 @@ nobody:x:65534:65534:nobody:/:/bin/false
 `;
 const GROUP = `root:x:0:\nsandbox:x:${ID}:\nnogroup:x:65534:\n`;
 
+/** What programs ask for themselves before they look into /etc/passwd. */
+const ENVIRONMENT = { HOME, USER: "sandbox", LOGNAME: "sandbox" } as const;
+
 /** What there is of the outside, and what is made. */
 function view(hasProc: boolean): MountOptions[] {
   const readonly = (source: string): MountOptions => {
@@ -52,7 +55,7 @@ function view(hasProc: boolean): MountOptions[] {
 /** The options of a sandbox: those given, and the preset's where none is. */
 export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const { root = "empty", mounts = [], privatePid = true, noProc = false }: NamespaceOptions = given;
+  const { root = "empty", mounts = [], privatePid = true, noProc = false, env }: NamespaceOptions = given;
   return {
     privateTmp: true,
     privatePid: true,
@@ -67,6 +70,7 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     seccomp: "default",
     ...given,
     root,
+    ...root === "empty" ? { env: { ...ENVIRONMENT, ...env } } : {},
     mounts: root !== "empty" ? mounts : [
       ...view(privatePid && !noProc),
       { type: "dev" },

@@ -5,9 +5,8 @@ import { validate } from "../src/options.ts";
 
 /** What a command line asks for, without all that it does not. */
 function asked(...argv: string[]): Record<string, unknown> {
-  const { namespace, command, commandOptions: { args, env, clearEnv, ...rest }, own: _, ...flags } = parseCommandLine(
-    argv,
-  );
+  const { asked: _, namespace, command, commandOptions: { args, env, clearEnv, ...rest }, own: __, ...flags } =
+    parseCommandLine(argv);
   const said = Object.fromEntries(Object.entries(flags).filter(([, value]) => value));
   return {
     ...said,
@@ -36,6 +35,7 @@ const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unkn
   [["-n"], { privateNet: true }],
   [["--private-ipc"], { privateIpc: true }],
   [["-i"], { privateIpc: true }],
+  [["--no-private-net", "--no-private-tmp", "--no-seccomp"], { privateNet: false, privateTmp: false, seccomp: false }],
   [["--private-user"], { privateUser: true }],
   [["-U"], { privateUser: true }],
   [["--private-user=root"], { privateUser: true }],
@@ -185,3 +185,19 @@ for (const [argv, message] of REFUSALS) {
     assertEquals(assertThrows(() => parseCommandLine(argv), UsageError).message, message);
   });
 }
+
+Deno.test("parseCommandLine() takes away from a sandbox what is denied, and nothing that is asked for", () => {
+  const preset = parseCommandLine(["--sandbox"]).namespace;
+  const { privateNet, seccomp, ...rest } =
+    parseCommandLine(["--sandbox", "--no-private-net", "--no-seccomp"]).namespace;
+  assertEquals([privateNet, seccomp], [false, false]);
+  assertEquals({ ...rest, privateNet: true, seccomp: "default" }, preset);
+  assertThrows(
+    () => parseCommandLine(["-n", "--no-private-net"]),
+    UsageError,
+    "--private-net and --no-private-net contradict each other",
+  );
+  assertThrows(() => parseCommandLine(["--no-private-net=x"]), UsageError, "--no-private-net takes no value");
+  assertThrows(() => parseCommandLine(["--no-private-nte"]), UsageError, `did you mean "--no-private-net"?`);
+  assertThrows(() => parseCommandLine(["--no-umask"]), UsageError, `Unknown option "--no-umask"`);
+});

@@ -67,6 +67,22 @@ Deno.test("nsrun --print-config prints what --config takes", async () => {
   });
 });
 
+Deno.test("a file for --config can be a sandbox, whose options it and the command line take the place of", async () => {
+  const mounts = [{ type: "file", target: "/mine", content: "mine" }];
+  await withFile({ sandbox: true, mounts, env: { USER: "me" } }, async (path) => {
+    const script = "cat /mine; echo , $HOME $USER $(id -u); grep -c : /proc/net/dev; grep Seccomp: /proc/self/status";
+    const words = ["--config", path, "--no-seccomp", "sh", "-c", script];
+    const options = { permissions: READING };
+    assertEquals(await stdoutOf(words, options), "mine, /home/sandbox me 1000\n1\nSeccomp:\t0\n");
+    const printed = JSON.parse(await stdoutOf(["--print-config", ...words], options));
+    assertEquals([printed.sandbox, printed.mounts, printed.env], [true, mounts, { USER: "me" }]);
+  });
+  await withFile({ mounts }, async (path) => {
+    const words = ["--config", path, "--sandbox", "sh", "-c", "cat /mine; echo , $HOME"];
+    assertEquals(await stdoutOf(words, { permissions: READING }), "mine, /home/sandbox\n");
+  });
+});
+
 Deno.test("nsrun says what a file for --config cannot be", async () => {
   const refused = async (path: string, permissions: readonly string[], text: string) => {
     const { code, stderr } = await nsrun(["--config", path, "true"], { permissions });

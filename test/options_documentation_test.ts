@@ -13,7 +13,12 @@ const DENO_OPTION_NAMES: readonly string[] = ["args", "stdin", "stdout", "stderr
 const PARTS: Readonly<
   Record<string, readonly [names: readonly string[], asked: (line: Invocation, name: string) => unknown]>
 > = {
-  "Of a namespace": [OPTION_NAMES, ({ namespace }, name) => namespace[name as keyof typeof namespace]],
+  "Of a namespace": [
+    OPTION_NAMES,
+    // On a command line, which has one command, there is one environment.
+    ({ namespace, commandOptions }, name) =>
+      ({ ...namespace, env: commandOptions.env })[name as keyof typeof namespace],
+  ],
   "Types of mounts": [MOUNT_TYPES, ({ namespace }, name) => namespace.mounts?.find(({ type }) => type === name)],
   "Of a command": [
     COMMAND_OPTION_NAMES.filter((name) => !DENO_OPTION_NAMES.includes(name)),

@@ -87,6 +87,26 @@ const REPEATED = ["rlimit", "hugetlb-max", "landlock", "env", "unset-env", "inhe
 /** Options whose value can be left out, so that it must follow a "=". */
 const OPTIONAL = ["private-tmp", "private-user", "private-time", "ephemeral"] as const;
 
+/** Options that are there by `--sandbox` or `--config`, and not with `no-` before them. */
+const DENIABLE = [
+  "private-mount",
+  "private-tmp",
+  "private-pid",
+  "private-net",
+  "private-ipc",
+  "private-uts",
+  "private-sysvsem",
+  "private-cgroup",
+  "private-time",
+  "init",
+  "cgroup",
+  "seccomp",
+  "disable-user-namespaces",
+  "new-session",
+  "private-keyring",
+  "ephemeral",
+] as const;
+
 /** Those of unshare(1), where it has them. */
 const LETTERS: ReadonlyMap<string, Name> = new Map([
   ["m", "private-mount"],
@@ -136,9 +156,15 @@ const parse: (args: readonly string[], options: {
   unknown: (word: string) => never;
 }) => Flags = parseArgs;
 
-const WITHOUT_VALUE: ReadonlySet<string> = new Set([...FLAGS, "no-term-child"]);
+const DENIALS: ReadonlySet<string> = new Set(DENIABLE.map((name) => `no-${name}`));
+const WITHOUT_VALUE: ReadonlySet<string> = new Set([...FLAGS, "no-term-child", ...DENIALS]);
 const WITH_VALUE: ReadonlySet<string> = new Set([...VALUED, ...REPEATED, ...MOUNT_OPTIONS]);
 const WITH_OPTIONAL_VALUE: ReadonlySet<string> = new Set(OPTIONAL);
+
+/** Options of a namespace, and whether the others are those of a sandbox. */
+export interface AskedOptions extends NamespaceOptions {
+  readonly sandbox?: boolean | undefined;
+}
 
 /** What a command line asks for. */
 export interface Invocation {
@@ -147,6 +173,8 @@ export interface Invocation {
   readonly debug: boolean;
   /** Which namespaces are private, and what is in them. */
   readonly namespace: NamespaceOptions;
+  /** The same, in the words that it was asked for. */
+  readonly asked: AskedOptions;
   /** What is to be run; undefined where nothing is. */
   readonly command: string | undefined;
   /** How it is to be run. */
@@ -173,7 +201,7 @@ export interface Invocation {
  * @throws {UsageError} When they make no sense.
  */
 export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE): Invocation {
-  const { options, mounts, command: [command, ...args] } = cut(argv, own);
+  const { options, denied, mounts, command: [command, ...args] } = cut(argv, own);
   const flags = parse(options, {
     boolean: [...FLAGS, ...own.flags],
     string: [...VALUED, ...REPEATED, ...OPTIONAL, ...own.valued],
@@ -184,11 +212,13 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
   });
   const { help, version, timeout, "status-fd": statusFd } = flags;
   const debug = flags.debug || flags.verbose;
+  const asked = namespace(flags, denied, mounts);
   return {
     help,
     version,
     debug,
-    namespace: namespace(flags, mounts),
+    asked,
+    namespace: meant(asked),
     command,
     commandOptions: commandOptions(flags, args),
     timeoutMs: timeout === undefined ? undefined : duration(timeout, "--timeout"),
@@ -208,7 +238,12 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
 export async function understand(argv: readonly string[], own: OwnOptions = NONE): Promise<Invocation> {
   const invocation = parseCommandLine(argv, own);
   if (invocation.config === undefined) return invocation;
-  return { ...(await import("./config.ts")).withConfig(invocation, invocation.config), config: undefined };
+  const both = (await import("./config.ts")).withConfig(invocation, invocation.config);
+  return { ...both, namespace: meant(both.asked), config: undefined };
+}
+
+function meant({ sandbox, ...options }: AskedOptions): NamespaceOptions {
+  return sandbox ? sandboxOptions(options) : options;
 }
 
 /**
@@ -218,6 +253,7 @@ export async function understand(argv: readonly string[], own: OwnOptions = NONE
  */
 function cut(argv: readonly string[], own: OwnOptions): Cut {
   const options: string[] = [];
+  const denied: string[] = [];
   const mounts: MountWord[] = [];
   let at = 0;
   while (at < argv.length) {
@@ -232,16 +268,22 @@ function cut(argv: readonly string[], own: OwnOptions): Cut {
         mounts.push([mount, joined ?? following(argv[at++], option)]);
         continue;
       }
+      if (DENIALS.has(name)) {
+        denied.push(name.slice("no-".length));
+        continue;
+      }
       const valueFollows = WITH_VALUE.has(name) || own.valued.includes(name);
       options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
     }
   }
-  return { options, mounts, command: argv.slice(at) };
+  return { options, denied, mounts, command: argv.slice(at) };
 }
 
 /** A command line that was cut. */
 interface Cut {
   readonly options: readonly string[];
+  /** Options that are not to be there, whatever else says so. */
+  readonly denied: readonly string[];
   /** Options of mounts, in their order among each other, which parseArgs would lose. */
   readonly mounts: readonly MountWord[];
   readonly command: readonly string[];
@@ -289,13 +331,14 @@ function refuseUnknown(word: string): never {
 }
 
 /** A flag that is not given is `undefined` and not `false`, which would contradict options that imply it. */
-function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions {
+function namespace(flags: Flags, denied: readonly string[], mounts: readonly MountWord[]): AskedOptions {
   const { "private-tmp": tmp, "private-time": time, "term-grace-ms": grace } = flags;
   const given = (name: typeof FLAGS[number]): true | undefined => flags[name] || undefined;
   if (flags["new-privs"] && flags["no-new-privs"]) {
     throw new UsageError("--new-privs and --no-new-privs contradict each other");
   }
-  const options: NamespaceOptions = {
+  const options: AskedOptions = {
+    sandbox: given("sandbox"),
     privateMount: given("private-mount"),
     privateTmp: tmp === undefined ? undefined : tmpValue(tmp),
     privatePid: given("private-pid"),
@@ -337,7 +380,14 @@ function namespace(flags: Flags, mounts: readonly MountWord[]): NamespaceOptions
     oomScoreAdj: flags["oom-score-adj"] === undefined ? undefined : number(flags["oom-score-adj"], "--oom-score-adj"),
     mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };
-  return flags.sandbox ? sandboxOptions(options) : options;
+  return { ...options, ...Object.fromEntries(denied.map((name) => [denial(name, options), false])) };
+}
+
+/** The name that the library has for an option that is not to be there. */
+function denial(name: string, options: AskedOptions): string {
+  const option = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  if ((options as Readonly<Record<string, unknown>>)[option] === undefined) return option;
+  throw new UsageError(`--${name} and --no-${name} contradict each other`);
 }
 
 function ownValues(flags: Flags, { flags: names, valued }: OwnOptions): Invocation["own"] {

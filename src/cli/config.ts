@@ -6,8 +6,7 @@
 
 import type { CommandOptions } from "../command_options.ts";
 import { checkNames, shown, text } from "../checks.ts";
-import type { NamespaceOptions } from "../options.ts";
-import type { Invocation } from "./arguments.ts";
+import type { AskedOptions, Invocation } from "./arguments.ts";
 import { jsonFile } from "./values.ts";
 import schema from "./config.schema.json" with { type: "json" };
 
@@ -27,7 +26,7 @@ const COMMAND_NAMES = [
 )[];
 
 /** A file, as it was written; what is in the options is checked where options are. */
-interface Config extends NamespaceOptions, Pick<CommandOptions, typeof COMMAND_NAMES[number]> {
+interface Config extends Omit<AskedOptions, "env">, Pick<CommandOptions, typeof COMMAND_NAMES[number]> {
   readonly $schema?: string;
   readonly command?: string;
   readonly args?: readonly string[];
@@ -42,7 +41,7 @@ interface Config extends NamespaceOptions, Pick<CommandOptions, typeof COMMAND_N
  */
 export function withConfig(invocation: Invocation, path: string): Invocation {
   const { $schema: _, command, args = [], timeoutMs, ...config } = read(path);
-  const { namespace, commandOptions } = invocation;
+  const { asked, commandOptions } = invocation;
   const names = COMMAND_NAMES.filter((name) => config[name] !== undefined);
   const below = Object.fromEntries(names.map((name) => [name, config[name]])) as CommandOptions;
   const unsetEnv = [...below.unsetEnv ?? [], ...commandOptions.unsetEnv ?? []];
@@ -52,9 +51,9 @@ export function withConfig(invocation: Invocation, path: string): Invocation {
   if (!Array.isArray(args)) throw new TypeError(`Option "args" must be an array: got ${shown(args)}`);
   return {
     ...invocation,
-    namespace: {
+    asked: {
       ...Object.fromEntries(Object.entries(config).filter(([name]) => !COMMAND_NAMES.some((one) => one === name))),
-      ...Object.fromEntries(Object.entries(namespace).filter(([name, value]) => isGiven(name, value))),
+      ...Object.fromEntries(Object.entries(asked).filter(([name, value]) => isGiven(name, value))),
     },
     command: isOwnCommand && command !== undefined ? text(command, "command") : invocation.command,
     commandOptions: {
@@ -81,12 +80,14 @@ function read(path: string): Config {
 }
 
 /** The options that an invocation comes to, as `--config` takes them. */
-export function configText({ namespace, command, commandOptions, timeoutMs }: Invocation): string {
-  const { args, env, ...rest } = commandOptions;
+export function configText({ asked, command, commandOptions, timeoutMs }: Invocation): string {
+  const { args, ...rest } = commandOptions;
+  const unset = rest.unsetEnv ?? [];
+  const env = Object.entries({ ...asked.env, ...rest.env }).filter(([name]) => !unset.includes(name));
   const config = {
-    ...namespace,
+    ...asked,
     ...Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== false)),
-    ...(Object.keys(env ?? {}).length === 0 ? {} : { env }),
+    env: env.length === 0 ? undefined : Object.fromEntries(env),
     timeoutMs,
     command,
     ...(command === undefined ? {} : { args }),

@@ -58,7 +58,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # File system
       --sandbox               Programs of this system, read-only, and nothing else of it: an empty /tmp, /dev, /proc and
-                              home, no network, no other process, no capability. Any option takes the place of its own
+                              home, no network, no other process, no capability. Any option takes the place of its own,
+                              and --no-private-net and the like take away what it has
       --root WHAT             What is at / inside: host (default), empty, a folder, or overlay:lower=DIR,upper=DIR|tmpfs
 
       --ephemeral[=PARTS]     What is written goes elsewhere, to be kept or dropped afterwards: for nsrun try, which
@@ -137,7 +138,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --inherit-fd N          It gets the open descriptor N, from 3 to 255. Can be given again
       --tty                   It gets a terminal of its own, of the size of this one, and cannot reach this one. Bytes
                               go through from and to what is no terminal, too: the end of stdin is typed as Ctrl-D
-      --clear-env             It gets no variables but those of --env
+      --clear-env             It inherits no variables, and gets those of --env alone
   -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed
   -G, --gid ID                The same for a group
       --argv0 NAME            What it is told that its own name is; default the command
@@ -151,12 +152,17 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # Other
       --config FILE           Take options, and the command, from a file of JSON with the library's names; those here
-                              come first. Deno needs --allow-read for it. Its schema: src/cli/config.schema.json
+                              come first. Deno needs --allow-read for it. Its schema: src/cli/config.schema.json, which
+                              has "sandbox": true, too
       --print-config          Print the options as such a file, and run nothing
   -d, --debug                 Say on stderr which system calls are made, and what they return
   -v, --verbose               The same
   -h, --help                  This text
   -V, --version               The version
+
+  "no-" takes away what --sandbox or --config has otherwise: --no-private-net, -pid, -tmp, -ipc, -uts, -cgroup, -time,
+  -sysvsem, -mount or -keyring, --no-seccomp, --no-new-session, --no-init, --no-cgroup, --no-ephemeral and
+  --no-disable-user-namespaces.
 
   PARTS are separated by commas. Letters can be written together: -pni. A value that can be left out is joined to its
   option, -tsize=16m or --private-tmp=size=16m; any other can also be the next word.

@@ -29,7 +29,8 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   const [stage, index, errno] = what.split(":").map(Number) as [number, number, number];
   const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
-  const { environment: changes, ...program } = checkProgram(command!, commandOptions);
+  const settings = validate(namespace);
+  const { environment: changes, ...program } = checkProgram(command!, commandOptions, settings.environment);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
   const asked = launchedDescriptors(commandOptions.fds).map((fd) => fd === undefined ? undefined : { inherited: fd });
   const child: ChildSettings = {
@@ -40,7 +41,7 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
     stdio: ["inherit", "inherit", "inherit"],
     tty: launchedTerminal(commandOptions.tty).tty,
   };
-  const plan = planChild(withSubordinateIds(validate(namespace), caller), child, caller);
+  const plan = planChild(withSubordinateIds(settings, caller), child, caller);
   const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;
   const steps = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
     ? section

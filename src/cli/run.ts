@@ -56,7 +56,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
   const settings = validate(namespace);
-  const program = checkProgram(command, commandOptions);
+  const program = checkProgram(command, commandOptions, settings.environment);
   // No Deno stays behind that could make it later.
   const cgroup = settings.cgroup === undefined
     ? undefined

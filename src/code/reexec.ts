@@ -69,7 +69,7 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       command: argv[0]!,
       args: argv.slice(1),
       argv0: undefined,
-      environment: new Map([[VARIABLE, String(MARK_FD)]]),
+      environment: new Map([...settings.environment, [VARIABLE, String(MARK_FD)]]),
       cwd: undefined,
       uid: undefined,
       gid: undefined,

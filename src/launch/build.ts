@@ -90,8 +90,8 @@ export async function build(
         `out, and start the executable by nsrun or by systemd-run with limits`,
     );
   }
-  const program = checkProgram(command, options);
-  const { command: path, cwd, environment, ...rest } = program;
+  const program = checkProgram(command, options, settings.environment);
+  const { command: path, cwd, environment: _, ...rest } = program;
   const origin: Origin = {
     namespace,
     command: path,
@@ -99,8 +99,8 @@ export async function build(
       ...rest,
       args: [...rest.args],
       ...(cwd === undefined ? {} : { cwd }),
-      env: Object.fromEntries([...environment].filter(([, value]) => value !== undefined)),
-      unsetEnv: [...environment].flatMap(([name, value]) => value === undefined ? [name] : []),
+      env: { ...options.env },
+      unsetEnv: [...options.unsetEnv ?? []],
       ...(options.fds === undefined ? {} : { fds: options.fds }),
       ...(options.tty === undefined ? {} : { tty: options.tty }),
       clearEnv,

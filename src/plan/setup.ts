@@ -71,6 +71,10 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
     const reason = "what a program may do and use is said for commands, not for the threads of a process";
     throw new TypeError(`Cannot set up privileges and limits in a running process: ${reason}. ${INSTEAD}`);
   }
+  if (settings.environment.size > 0) {
+    const reason = "it is what commands are given, and this program has its own";
+    throw new TypeError(`Cannot set up "env" in a running process: ${reason}. Use Deno.env, or command()`);
+  }
   if (settings.cgroup !== undefined) {
     const reason = "it is about a command, whose end is the cgroup's";
     throw new TypeError(`Cannot set up "cgroup" in a running process: ${reason}. ${INSTEAD}`);

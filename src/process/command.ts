@@ -156,7 +156,13 @@ export class Command implements Deno.Command {
   #start(defaults: StdioOptions): Started {
     const shim = library();
     const { caller, environment } = shim.context();
-    const { program, stdio, descriptors, tty } = checkOptions(this.#command, this.#options, defaults, environment);
+    const { program, stdio, descriptors, tty } = checkOptions(
+      this.#settings,
+      this.#command,
+      this.#options,
+      defaults,
+      environment,
+    );
     const ours: (number | undefined)[] = [];
     const theirs: (number | undefined)[] = [];
     const more: Pipes["more"][number][] = [];
@@ -287,6 +293,7 @@ interface CheckedOptions {
 
 /** Checks what a command is given, and works out what is to be executed with which stdio. */
 export function checkOptions(
+  settings: Settings,
   command: string | URL,
   options: CommandOptions,
   defaults: StdioOptions,
@@ -301,7 +308,7 @@ export function checkOptions(
     throw new TypeError(`Option "fds" can have pipes for "spawn()" only`);
   }
   const callerCwd = currentFolder();
-  const { cwd, environment: changes, ...program } = checkProgram(command, options);
+  const { cwd, environment: changes, ...program } = checkProgram(command, options, settings.environment);
   const inherited = options.clearEnv === true ? new Uint8Array() : environment;
   return {
     program: {

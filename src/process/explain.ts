@@ -58,7 +58,13 @@ export function explainFor(
   caller: Caller,
   environment: Uint8Array,
 ): Explanation {
-  const { program, stdio, descriptors, tty } = checkOptions(command ?? "true", options, SPAWN_STDIO, environment);
+  const { program, stdio, descriptors, tty } = checkOptions(
+    settings,
+    command ?? "true",
+    options,
+    SPAWN_STDIO,
+    environment,
+  );
   const [stdin, stdout, stderr] = stdio.map((option): Stdio => {
     return tty !== undefined ? TERMINAL : option === "piped" ? PIPE : option;
   });

@@ -89,7 +89,7 @@ function program(sets: readonly OptionSet[]): string {
       const isThere = (path: string) => !path.startsWith("/nowhere");
       const isFolder = (path: string) => !(options.privateTmp && path.startsWith("/tmp/"));
       const simulator = new Simulator({ caller, isExecutable: isFile, isFolder, isFile, isThere });
-      const { program, stdio, descriptors, tty } = checkOptions(command, commandOptions, SPAWN_STDIO, environment);
+      const { program, stdio, descriptors, tty } = checkOptions(settings, command, commandOptions, SPAWN_STDIO, environment);
       const open = (path: string) => simulator.process.open({ path }, true, 10); // Above those that are put in place.
       const terminal = tty && open("terminal");
       const pipes = stdio.map((from) => terminal ?? (from === "piped" ? simulator.process.open({ path: "pipe" }, true) : from)) as any;

@@ -39,7 +39,7 @@ addEventListener("unload", () => console.log(`${rehearsed} failures were rehears
 
 /** A child as `Command` has it planned, with pipes at 10, 11 and 12, and init at 13 and 14. */
 function childOf(settings: Settings, command: string, options: CommandOptions): ChildSettings {
-  const { program, stdio, descriptors, tty } = checkOptions(command, options, SPAWN_STDIO, new Uint8Array());
+  const { program, stdio, descriptors, tty } = checkOptions(settings, command, options, SPAWN_STDIO, new Uint8Array());
   const [stdin, stdout, stderr] = stdio.map((from, fd) => from === "piped" || tty !== undefined ? 10 + fd : from);
   const init = settings.init && { launcher: 13, report: 14, onMainExit: settings.init };
   return {

@@ -68,7 +68,10 @@ Deno.test("sandboxOptions() lets any option take the place of its own", () => {
   const preset = sandboxOptions();
   assertEquals(sandboxOptions({ privateNet: undefined }), preset);
   assertEquals(sandboxOptions({ privateNet: false }), { ...preset, privateNet: false });
-  assertEquals(sandboxOptions({ root: "/srv" }), { ...preset, root: "/srv", mounts: [] });
+  const { env, ...rest } = preset;
+  assertEquals(sandboxOptions({ root: "/srv" }), { ...rest, root: "/srv", mounts: [] });
+  assertEquals(sandboxOptions({ env: { USER: "me", A: "1" } }), { ...preset, env: { ...env, USER: "me", A: "1" } });
+  assertEquals(validate(sandboxOptions({ seccomp: false })).seccomp, undefined);
   const mine: MountOptions = { type: "tmpfs", target: "/mine" };
   assertEquals(sandboxOptions({ mounts: [mine] }).mounts!.at(-2), mine);
   const { mounts } = sandboxOptions({ privatePid: false });

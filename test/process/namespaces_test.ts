@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import { differentNamespaces, type NamespaceFile, READ_NAMESPACES } from "../support/inside.ts";
 import { isolatedTest } from "../support/leaks.ts";
@@ -261,4 +261,35 @@ isolatedTest("privateUser takes maps of several ranges from root", async () => {
   const script = "cat /proc/self/uid_map /proc/self/gid_map";
   const stdout = await stdoutAs("root", { options: { privateUser: { uidMap, gidMap } }, argv: ["sh", "-c", script] });
   assertEquals(stdout.trim().split(/\s+/).map(Number), [0, 0, 1, 1000, 100_000, 500, 0, 0, 2]);
+});
+
+for (const user of USERS) {
+  isolatedTest(`env is what each command has over what it inherits, and under its own, as ${user}`, async () => {
+    const options = { env: { A: "ns", B: "ns", C: "ns" } };
+    const argv = ["sh", "-c", "echo $A $B ${C-none} ${HOME-none}"] as const;
+    const results = await runAs(user, [
+      { options, argv, commandOptions: { env: { B: "own" }, unsetEnv: ["C", "HOME"] } },
+      { options, argv, commandOptions: { clearEnv: true } },
+    ]);
+    assertEquals(results.map(({ stdout }) => stdout), ["ns own none none\n", "ns ns ns none\n"]);
+  });
+}
+
+isolatedTest("env is there in code and in what build() makes, and setup() refuses it", async () => {
+  const ns = new Namespace({ env: { WORD: "hello" } });
+  assertEquals(await ns.run(() => Deno.env.get("WORD")), "hello");
+  const output = Deno.makeTempFileSync();
+  try {
+    await ns.build("sh", { args: ["-c", "echo $WORD"], output });
+    assertEquals(new TextDecoder().decode(new Deno.Command(output).outputSync().stdout), "hello\n");
+  } finally {
+    Deno.removeSync(output);
+  }
+  assertThrows(() => ns.setup(), TypeError, `Cannot set up "env" in a running process`);
+  assertThrows(() => new Namespace({ env: { "A=B": "" } }), TypeError, `Option "env" has a name that cannot be: "A=B"`);
+  assertThrows(
+    () => new Namespace({ env: { A: 1 as unknown as string } }),
+    TypeError,
+    `Option "env.A" must be a string`,
+  );
 });

@@ -271,13 +271,17 @@ for (const user of USERS) {
   });
 
   isolatedTest(`sandbox() runs programs that see nothing else, as ${user}`, async () => {
-    const script = "id -un; id -u; ls -A / | tr '\\n' ' '; echo $$; hostname >/dev/null; ls -A /tmp /home/sandbox; " +
+    const script =
+      "echo $HOME $USER $LOGNAME; id -un; id -u; ls -A / | tr '\\n' ' '; echo $$; hostname >/dev/null; ls -A /tmp /home/sandbox; " +
       "touch /x /usr/x /etc/x; touch /tmp/x ~/x && echo written; grep CapEff /proc/self/status";
     const options = sandboxOptions();
     const [result] = await runAs(user, [
-      { options, argv: ["sh", "-c", script], commandOptions: { env: { HOME: "/home/sandbox" } } },
+      { options, argv: ["sh", "-c", script] },
     ]);
-    assertMatch(result!.stdout, /^sandbox\n1000\nbin dev etc home .*tmp usr 1\n[^]*written\nCapEff:\s0{16}\n$/);
+    assertMatch(
+      result!.stdout,
+      /^\/home\/sandbox sandbox sandbox\nsandbox\n1000\nbin dev etc home .*tmp usr 1\n[^]*written\nCapEff:\s0{16}\n$/,
+    );
     assertEquals(result!.stderr.match(/Read-only file system/g)?.length, 3, result!.stderr);
   });
 }

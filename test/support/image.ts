@@ -21,7 +21,9 @@ export class ImageFile implements Disposable {
     const { namespace, command, commandOptions, timeoutMs, statusFd } = parseCommandLine(args);
     const given = { ...launchedTerminal(commandOptions.tty), descriptors: launchedDescriptors(commandOptions.fds) };
     const options = { timeoutMs, statusFd, ...given, origin: "", wording: WORDING };
-    const image = compile(validate(namespace), checkProgram(command!, commandOptions), options, Deno.build.arch);
+    const settings = validate(namespace);
+    const program = checkProgram(command!, commandOptions, settings.environment);
+    const image = compile(settings, program, options, Deno.build.arch);
     this.path = `${this.#folder}/image`;
     this.size = image.length;
     Deno.chmodSync(this.#folder, 0o755);

@@ -26,7 +26,7 @@ const OTHERS: Schema = {
   $schema: { type: "string", description: "Where this schema is, for editors." },
   command: { type: "string", description: "What is to be run, unless the command line says." },
   args: { type: "array", items: { type: "string" }, description: "Its arguments, where the command is that above." },
-  env: { type: "object", additionalProperties: { type: "string" }, description: "Variables of its environment." },
+  sandbox: { type: "boolean", description: "The other options are in place of those of --sandbox." },
   clearEnv: { type: "boolean", description: "It gets no variables but those of env." },
   cwd: { type: "string", description: "The folder it starts in." },
   uid: { type: "number", description: "Become this user before it starts." },
@@ -75,6 +75,9 @@ export async function makeSchema(): Promise<string> {
         const properties = interfaces.get(value.typeName);
         if (properties !== undefined) {
           return { type: "object", properties: object(properties), additionalProperties: false };
+        }
+        if (value.typeName === "Record") {
+          return { type: "object", additionalProperties: schemaOf(value.typeParams[1]) };
         }
         const alias = aliases.get(value.typeName);
         return alias === undefined ? {} : schemaOf(alias);
