@@ -14,7 +14,7 @@ import { type NamespaceOptions, type Settings, validate } from "./options.ts";
 import type { Explanation } from "./plan/explain.ts";
 import type { CommandOptions } from "./command_options.ts";
 import { Command, type Trace } from "./process/command.ts";
-import type { Change } from "./process/changes.ts";
+import type { Change, FoundChange } from "./process/changes.ts";
 import { EphemeralView } from "./process/ephemeral.ts";
 import { explain, type ExplainOptions } from "./process/explain.ts";
 import { setup } from "./process/setup.ts";
@@ -226,8 +226,8 @@ export class Namespace implements AsyncDisposable {
    */
   async changes(): Promise<Change[]> {
     const view = this.#view();
-    const { findChanges, toldChange } = await import("./process/changes.ts");
-    return view.written === undefined ? [] : findChanges(view.written).map(toldChange);
+    const { toldChange, withChanges } = await import("./process/changes.ts");
+    return view.written === undefined ? [] : withChanges(view.written, (changes) => changes.map(toldChange));
   }
 
   /**
@@ -243,16 +243,18 @@ export class Namespace implements AsyncDisposable {
    * @throws {RangeError} When there is no change at a path.
    * @throws {Deno.errors.Busy} While a command runs.
    * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
+   * @throws {AggregateError} When not all could be taken back then, or what was replaced could not all be removed.
    */
   async commit(paths?: readonly string[]): Promise<void> {
     const view = this.#view();
-    const [{ findChanges, selectChanges }, { commitChanges }] = await Promise.all([
+    const [{ selectChanges, withChanges }, { commitChanges }] = await Promise.all([
       import("./process/changes.ts"),
       import("./process/commit.ts"),
     ]);
     view.refuseIfBusy("commit changes");
-    const changes = view.written === undefined ? [] : findChanges(view.written);
-    commitChanges(paths === undefined ? changes : selectChanges(changes, paths));
+    const select = (all: readonly FoundChange[]) => paths === undefined ? all : selectChanges(all, paths);
+    if (view.written === undefined) select([]);
+    else withChanges(view.written, (all, access) => commitChanges(select(all), access, view.written!.journal));
   }
 
   /**

@@ -204,7 +204,7 @@ export interface NamespaceOptions extends PrivilegeOptions {
   mounts?: MountOptions[] | undefined;
   /**
    * A copy-on-write view of the whole file system: what commands write, remove or rename is seen by the next command of
-   * this namespace, and not outside. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
+   * this namespace, and not outside. What {@linkcode mounts} bind is in that view as well. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
    * too, and {@linkcode Namespace.discard} drops it. What is no ordinary file system is read-only, /dev is small and new,
    * and /proc has no writable settings of the system. It is about files alone, and no boundary to who is root without a
    * user namespace. One command runs at a time; what it leaves running still writes to the view. Implies
@@ -408,6 +408,13 @@ export function validate(options: NamespaceOptions = {}): Settings {
     throw new TypeError(
       `Options "ephemeral" and "privateUser.uidMap" contradict each other: what is written belongs to the caller alone. ` +
         `Give "privateUser" the ids of the caller inside`,
+    );
+  }
+  const written = view?.mounts.findIndex((mount) => mount.type === "overlay" && typeof mount.layers.upper === "object");
+  if (ephemeral !== undefined && written !== undefined && written >= 0) {
+    throw new TypeError(
+      `Options "ephemeral" and "mounts[${written}].upper" contradict each other: what is written there would be outside. ` +
+        `Give "upper" as "tmpfs", or leave it out`,
     );
   }
   want("mount", "privateMount", {

@@ -47,6 +47,7 @@ const NUMBERS = {
   landlock_create_ruleset: [444, 444],
   landlock_restrict_self: [446, 446],
   lgetxattr: [192, 9],
+  linkat: [265, 37],
   llistxattr: [195, 12],
   lremovexattr: [198, 15],
   lseek: [8, 62],

@@ -31,6 +31,9 @@ export interface FileStatus {
   readonly size: number;
   /** When it was last written to: a struct timespec. */
   readonly modified: Uint8Array;
+  readonly inode: bigint;
+  /** How many names it has. */
+  readonly links: number;
   /** Of a device: its number as mknod(2) takes it. */
   readonly device: number;
 }
@@ -45,7 +48,7 @@ const TYPES: ReadonlyMap<number, FileType> = new Map([
   [0o140000, "socket"],
 ]);
 
-const NO_FOLLOW: Named = { value: 0x900, name: "AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT" };
+const NO_FOLLOW: Named = { value: 0x1900, name: "AT_SYMLINK_NOFOLLOW|AT_NO_AUTOMOUNT|AT_EMPTY_PATH" };
 const BASIC_STATS: Named = { value: 0x7ff, name: "STATX_BASIC_STATS" };
 const STATX_SIZE = 256;
 const HOW_SIZE = 24;
@@ -125,7 +128,7 @@ export function execute(steps: readonly Step[]): readonly (number | undefined)[]
   return outcome.results;
 }
 
-/** The status of each path, itself a link or not; undefined where there is nothing to be seen. */
+/** The status of each path, itself a link or not, or of `from` where it is empty; undefined where nothing can be seen. */
 export function statuses(from: From, paths: readonly BytePath[], option: string): readonly (FileStatus | undefined)[] {
   if (paths.length > STEPS_MAX) return inChunks(paths, (some) => statuses(from, some, option), STEPS_MAX);
   const places = paths.map((path) => ({ path: pathArgument(path), status: filled(STATX_SIZE) }));
@@ -155,6 +158,8 @@ function readStatus(bytes: Uint8Array): FileStatus {
     gid: view.getUint32(24, true),
     size: Number(view.getBigUint64(40, true)),
     modified: bytes.slice(112, 128),
+    inode: view.getBigUint64(32, true),
+    links: view.getUint32(16, true),
     device: (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12),
   };
 }
@@ -298,7 +303,7 @@ export function attributes(
   const results = execute(places.map(({ path, value }) => {
     const what = `read an attribute of ${path.name}`;
     const args: Argument[] = [path, pathArgument(name), value, sizeMax];
-    return { call: "lgetxattr", args, what, option, tolerate: [["ENODATA", 0], ["EOPNOTSUPP", 0]] };
+    return { call: "lgetxattr", args, what, option, tolerate: [...NO_ATTRIBUTES, ["ENODATA", 0]] };
   }));
   return places.map(({ value }, index) => results[index]! >= 0 ? value.bytes.subarray(0, results[index]) : undefined);
 }

@@ -41,6 +41,10 @@ const BOTH_EMPTY: Named = { value: 0x44, name: "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOU
 const CLONE_ONE: Named = { value: 0o2000001, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC" };
 const CLONE_THIS: Named = { value: 0o2000001 | 0x1000, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH" };
 const CLONE_ALL: Named = { value: 0o2000001 | 0x8000, name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE" };
+const CLONE_ALL_THIS: Named = {
+  value: 0o2000001 | 0x9000,
+  name: "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE",
+};
 const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
 const EMPTY_PATH_ALL: Named = { value: 0x9000, name: "AT_EMPTY_PATH|AT_RECURSIVE" };
 const MNT_DETACHED: Named = { value: MNT_DETACH, name: "MNT_DETACH" };
@@ -104,7 +108,9 @@ export function furnishView(
   const { root, mounts, ephemeral = 0 } = view;
   const plan = new ViewPlan(root, hasUser, hasTerminal, view.ephemeral === undefined ? "root" : "ephemeral");
   for (const { target, mount } of furniture) plan.addFileSystem(target, mount);
-  for (const [index, mount] of mounts.entries()) plan.add(mount, index < ephemeral ? "ephemeral" : "mounts");
+  for (const mount of mounts.slice(0, ephemeral)) plan.add(mount, "ephemeral");
+  plan.sourcesAreInside = view.ephemeral !== undefined; // What is bound is written to, and that is not to be done outside.
+  for (const mount of mounts.slice(ephemeral)) plan.add(mount, "mounts");
   return plan.finish();
 }
 
@@ -129,6 +135,8 @@ class ViewPlan {
   #isOnStage = true;
   readonly #rootOption: string;
   #option: string;
+  /** Whether what is bound is looked up in the new root, and not outside. */
+  sourcesAreInside = false;
 
   constructor(root: RootSettings, hasUser: boolean, hasTerminal: boolean, option: string) {
     this.#rootOption = this.#option = option;
@@ -317,11 +325,11 @@ class ViewPlan {
 
   #bind({ source, target, recursive, flags, ifMissing }: Extract<MountSettings, { type: "bind" }>): void {
     const what = `bind "${source}"${flags.readonly ? " read-only" : ""}${source === target ? "" : ` at "${target}"`}`;
-    if (ifMissing === "create") this.#makeOutside(source);
+    if (ifMissing === "create") this.#makeSource(source);
     const cover = this.#covers.of(target);
     const parent = cover.makes && cover.path !== target ? this.#parentOf(target, what) : undefined;
     this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
-      const tree = this.#step("open_tree", [AT_FDCWD, source, recursive ? CLONE_ALL : CLONE_ONE], what);
+      const tree = this.#source(source, recursive, what);
       if (parent !== undefined) this.#makeLike(tree, parent, nameOf(target), what);
       this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
         const place = this.#open(target, what);
@@ -343,12 +351,25 @@ class ViewPlan {
     this.#step("remount_tree", [...args, this.#stage], what);
   }
 
-  /** Makes a folder outside, which was asked for in so many words. */
-  #makeOutside(source: string): void {
+  /** What is at a path, attached nowhere. */
+  #source(path: string, recursive: boolean, what: string): Descriptor {
+    if (!this.sourcesAreInside) {
+      return this.#step("open_tree", [AT_FDCWD, path, recursive ? CLONE_ALL : CLONE_ONE], what);
+    }
+    const place = this.#open(path, what);
+    const tree = this.#step("open_tree", [place, "", recursive ? CLONE_ALL_THIS : CLONE_THIS], what);
+    this.#close(place, what);
+    return tree;
+  }
+
+  /** Makes the folder that is to be bound, which was asked for in so many words. */
+  #makeSource(source: string): void {
+    const where = this.sourcesAreInside ? "" : " outside";
     for (let end = source.indexOf("/", 1);; end = source.indexOf("/", end + 1)) {
       const folder = end < 0 ? source : source.slice(0, end);
-      const tolerate = [["EEXIST", 0]] as const;
-      this.#step("mkdirat", [AT_FDCWD, folder, mode(0o755)], `make the folder "${folder}" outside`, { tolerate });
+      const what = `make the folder "${folder}"${where}`;
+      if (this.sourcesAreInside) this.#makeFolder(folder, what);
+      else this.#step("mkdirat", [AT_FDCWD, folder, mode(0o755)], what, { tolerate: [["EEXIST", 0]] });
       if (end < 0) return;
     }
   }

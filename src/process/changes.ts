@@ -22,8 +22,9 @@ import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
+import { Access } from "./access.ts";
 import { type Attributes, attributesOf, isSameAttributes } from "./attributes.ts";
-import type { Written } from "./ephemeral.ts";
+import { MARKS, type Written } from "./ephemeral.ts";
 
 /** Something that commands have added, changed or removed in an ephemeral view. */
 export interface Change {
@@ -65,12 +66,27 @@ const OPAQUE_SIZE = 1;
 /** What is read at once, to be compared. */
 const CHUNK_SIZE = 1 << 17;
 
-/** All changes, in the order of their paths, what is in a folder after the folder. */
-export function findChanges(written: Written): FoundChange[] {
-  const { layers, open, made, mark } = written;
+/**
+ * Does something with all changes, while all of what was written can be read by its owner.
+ *
+ * @param work Is told the changes in the order of their paths, what is in a folder after the folder.
+ */
+export function withChanges<T>(
+  written: Written,
+  work: (changes: readonly FoundChange[], access: Access) => T,
+): T {
+  const access = new Access();
+  try {
+    return work(findChanges(written, access), access);
+  } finally {
+    access.restore();
+  }
+}
+
+function findChanges({ layers, open, made, mark }: Written, access: Access): readonly FoundChange[] {
   const found = [
-    ...layers.flatMap((layer) => new Comparison(layer, mark).changes()),
-    ...open.flatMap((layer) => new Comparison(layer, mark).changesAround(made)),
+    ...layers.flatMap((layer) => new Comparison(layer, mark, access).changes()),
+    ...open.flatMap((layer) => new Comparison(layer, mark, access).changesAround(made)),
   ];
   const inOrder = found.map((change) => ({ change, key: change.path.replaceAll("/", "\0") }));
   return inOrder.sort((a, b) => a.key < b.key ? -1 : 1).map(({ change }) => change);
@@ -124,19 +140,21 @@ interface Pair {
 class Comparison {
   readonly #layer: Layer;
   readonly #mark: string;
+  readonly #access: Access;
   readonly #path: BytePath;
   readonly #found: FoundChange[] = [];
 
-  constructor(layer: Layer, mark: string) {
+  constructor(layer: Layer, mark: string, access: Access) {
     this.#layer = layer;
     this.#mark = mark;
+    this.#access = access;
     this.#path = layer.path === "/" ? "" : bytePath(layer.path);
   }
 
   changes(): readonly FoundChange[] {
     const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
     try {
-      this.#compareBelow([{ place: ".", isMerged: true, isOpaque: false }], upper, lower);
+      this.#compareBelow([this.#compareTop(upper, lower)], upper, lower);
       return this.#found;
     } finally {
       library().close(upper);
@@ -150,13 +168,10 @@ class Comparison {
     const given = new Map(own.map(({ path, type }) => [bytePath(path.slice(this.#layer.upper.length + 1)), type]));
     const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
     try {
+      const top = this.#compareTop(upper, lower);
       const there = names(upper, ".", OPTION) ?? [];
       const since = there.filter((name) => !given.has(name));
-      const folders = this.#compareEntries(
-        since.map((place) => ({ place, isMerged: true, isOpaque: false })),
-        upper,
-        lower,
-      );
+      const folders = this.#compareEntries(placesIn(top, since), upper, lower);
       const links = [...given.keys()].filter((name) => given.get(name) === "symlink");
       this.#compareTargets(links.filter((name) => there.includes(name)), upper, lower);
       this.#removed(links.filter((name) => !there.includes(name)), lower);
@@ -166,6 +181,27 @@ class Comparison {
       library().close(upper);
       library().close(lower);
     }
+  }
+
+  /**
+   * The folder that a layer begins at, which was made by us as it was outside. In a user namespace it belongs to whoever
+   * has the view, whoever has the one outside.
+   */
+  #compareTop(upper: number, lower: number): Folder {
+    const [is, was] = [upper, lower].map((from) => statuses(from, [""], OPTION)[0]!) as [FileStatus, FileStatus];
+    const isOwn = this.#mark !== MARKS.user || is.uid === was.uid && is.gid === was.gid;
+    if (isOwn && !isSame(is, was)) {
+      this.#found.push({
+        kind: "changed",
+        path: this.#path || "/",
+        place: ".",
+        layer: this.#layer,
+        now: is,
+        before: was,
+      });
+    }
+    this.#access.toRead(this.#layer.upper, upper, "", is);
+    return { place: ".", isMerged: true, isOpaque: false };
   }
 
   /** Compares what is in folders, and in those, and so on: all of one depth at once. */
@@ -199,12 +235,16 @@ class Comparison {
         if (was !== undefined) this.#add("removed", place, undefined, was);
         continue;
       }
-      if (is.type === "directory") folders.push({ place, isMerged: was?.type === "directory", isOpaque });
+      if (is.type === "directory") {
+        this.#access.toRead(this.#layer.upper, upper, place, is);
+        folders.push({ place, isMerged: was?.type === "directory", isOpaque });
+      }
       if (was === undefined) this.#add("added", place, is, undefined);
       else if (is.type === "symlink" && was.type === "symlink") linked.push({ place, is, was });
       else if (is.type === "directory" && was.type === "directory" || isSame(is, was)) alike.push({ place, is, was });
       else this.#add("changed", place, is, was);
     }
+    for (const { place, is } of alike) this.#access.toRead(this.#layer.upper, upper, place, is);
     this.#compareAlike(alike, upper, lower);
     const places = linked.map(({ place }) => place);
     const [targets, previous] = [upper, lower].map((from) => links(from, places, OPTION)) as [BytePath[], BytePath[]];

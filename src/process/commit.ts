@@ -8,8 +8,10 @@
  * @module
  */
 
+import { NamespaceError } from "../errors.ts";
 import {
   type BytePath,
+  bytePath,
   execute,
   type FileStatus,
   links,
@@ -22,8 +24,10 @@ import {
 import { library } from "../machine/library.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
 import type { Named, Step } from "../plan/step.ts";
+import { Access } from "./access.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
 import type { FoundChange, FoundStatus } from "./changes.ts";
+import { OTHER_NAME } from "./ephemeral.ts";
 
 const OPTION = "ephemeral";
 const NO_FOLLOW: Named = { value: 0x100, name: "AT_SYMLINK_NOFOLLOW" };
@@ -31,11 +35,11 @@ const NO_REPLACE: Named = { value: 1, name: "RENAME_NOREPLACE" };
 const EXCHANGE: Named = { value: 2, name: "RENAME_EXCHANGE" };
 const REMOVE_FOLDER: Named = { value: 0x200, name: "AT_REMOVEDIR" };
 const NEW_FILE: Named = { value: 0o2000301, name: "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC" };
-/** The most that sendfile(2) takes at once. */
-const CHUNK = 0x7fff_f000;
 const SEEK_SET: Named = { value: 0, name: "SEEK_SET" };
 const SEEK_DATA: Named = { value: 3, name: "SEEK_DATA" };
 const SEEK_HOLE: Named = { value: 4, name: "SEEK_HOLE" };
+/** The most that sendfile(2) takes at once. */
+const CHUNK = 0x7fff_f000;
 
 /** Something that takes its place in one step, with all of it that is below. */
 interface Unit {
@@ -48,26 +52,105 @@ interface Unit {
   readonly other: BytePath;
 }
 
+/** Where a file was made that has other names, too. */
+interface Made {
+  readonly folder: BytePath;
+  readonly to: BytePath;
+}
+
+/** What all units of a commit share. */
+interface Commit {
+  /** What is lifted of the permissions of what was written. */
+  readonly written: Access;
+  /** And of those of folders outside. */
+  readonly outside: Access;
+  /** Files that have several names, by their layers and inodes. */
+  readonly links: Map<string, Made>;
+}
+
 /**
  * Commits changes, which are in the order of their paths.
  *
+ * @param written Lifts permissions of what was written.
+ * @param journal Where it is written down what is made outside, for who removes it when this process is killed.
  * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
+ * @throws {AggregateError} When not all could be taken back, or what was replaced could not all be removed.
  */
-export function commitChanges(changes: readonly FoundChange[]): void {
+export function commitChanges(changes: readonly FoundChange[], written: Access, journal: string): void {
   const units = unitsOf(changes);
+  if (units.length === 0) return;
+  const commit: Commit = { written, outside: new Access(), links: new Map() };
+  try {
+    writeJournal(journal, units);
+    commitUnits(units, commit);
+    const left = tried(units.map((unit) => () => removeOther(unit, commit)));
+    if (left.length > 0) {
+      throw new AggregateError(
+        left,
+        `The changes are done outside, and not all that they replaced is gone: ${left[0]}`,
+      );
+    }
+  } finally {
+    commit.outside.restore();
+    tried([() => removeJournal(journal)]);
+  }
+}
+
+function commitUnits(units: readonly Unit[], commit: Commit): void {
   const done: Unit[] = [];
   try {
-    for (const unit of units) if (isMade(unit.change)) makeUnit(unit);
+    for (const unit of units) if (isMade(unit.change)) makeUnit(unit, commit);
     for (const unit of inOrder(units)) {
-      place(unit);
+      place(unit, commit);
       done.push(unit);
     }
   } catch (error) {
-    for (const unit of done.reverse()) takeBack(unit);
-    removeOthers(units);
-    throw error;
+    const left = tried([
+      ...done.reverse().map((unit) => () => takeBack(unit, commit)),
+      ...units.map((unit) => () => removeOther(unit, commit)),
+    ]);
+    if (left.length === 0) throw error;
+    const reason = error instanceof Error ? error.message : error;
+    throw new AggregateError([error, ...left], `${reason}\nNot all could be taken back: ${left[0]}`);
   }
-  removeOthers(units);
+}
+
+/** Does all of it, whatever is refused, and says what was. */
+function tried(works: readonly (() => void)[]): readonly NamespaceError[] {
+  return works.flatMap((work) => {
+    try {
+      work();
+      return [];
+    } catch (error) {
+      if (error instanceof NamespaceError) return [error];
+      throw error;
+    }
+  });
+}
+
+/** All of it or nothing: who reads it removes what it names. */
+function writeJournal(journal: string, units: readonly Unit[]): void {
+  const paths = units.map(({ folder, other }) => `${folder === "/" ? "" : folder}/${other}\0`).join("");
+  const bytes = Uint8Array.from(paths, (character) => character.charCodeAt(0));
+  const why = { what: `write ${JSON.stringify(journal)}`, option: OPTION };
+  const begun = `${journal}.new`;
+  const [file] = execute([{ call: "openat", args: [AT_FDCWD, begun, NEW_FILE, octal(0o600)], ...why }]) as [number];
+  try {
+    for (let at = 0; at < bytes.length;) {
+      const rest = { bytes: bytes.subarray(at), name: `<${bytes.length - at} bytes>` };
+      at += execute([{ call: "write", args: [file, rest, bytes.length - at], ...why }])[0]!;
+    }
+  } finally {
+    library().close(file);
+  }
+  execute([{ call: "renameat2", args: [AT_FDCWD, begun, AT_FDCWD, journal, 0], ...why }]);
+}
+
+function removeJournal(journal: string): void {
+  const what = `remove ${JSON.stringify(journal)}`;
+  execute([journal, `${journal}.new`].map((path): Step => {
+    return { call: "unlinkat", args: [AT_FDCWD, path, 0], what, option: OPTION, tolerate: [["ENOENT", 0]] };
+  }));
 }
 
 /** Permissions of folders are last, those of what is in them before their own: they may forbid the rest. */
@@ -89,61 +172,81 @@ function unitsOf(changes: readonly FoundChange[]): readonly Unit[] {
     const below: FoundChange[] = [];
     while (isMade(change) && changes[at]?.path.startsWith(`${change.path}/`)) below.push(changes[at++]!);
     const slash = change.path.lastIndexOf("/");
-    const [folder, name] = [change.path.slice(0, slash) || "/", change.path.slice(slash + 1)];
-    units.push({ change, below, folder, name, other: `.sys-linux-namespace-${tag}-${at}` });
+    const [folder, name] = [change.path.slice(0, slash) || "/", change.path.slice(slash + 1) || "."];
+    units.push({ change, below, folder, name, other: `${OTHER_NAME}${tag}-${at}` });
   }
   return units;
 }
 
-function makeUnit({ change, below, folder, other }: Unit): void {
-  const entries = [change, ...below].filter(({ now }) => now !== undefined).map((entry): Entry => {
-    return { place: entry.place, now: entry.now!, to: other + entry.path.slice(change.path.length) };
-  });
-  const opened = [open(AT_FDCWD, change.layer.upper, O_CLOEXEC_PATH), open(AT_FDCWD, folder, O_CLOEXEC_PATH)];
-  const [from, parent] = execute(opened) as [number, number];
-  try {
-    const linked = entries.filter(({ now }) => now.type === "symlink");
-    const targets = links(from, linked.map(({ place }) => place), OPTION);
-    const targetOf = new Map(linked.map((entry, index) => [entry, targets[index]!]));
-    for (const entry of entries) make(from, parent, entry, targetOf.get(entry));
-    // What is below first: it changes the time of what it is in.
-    for (const { place, now, to } of entries.reverse()) {
-      setOwner(parent, to, now);
-      // Access control lists, capabilities of programs, and those of users.
-      setAttributes(parent, to, attributesOf(from, [place])[0]!);
-      setMode(parent, to, now);
-    }
-  } finally {
-    library().close(from);
-    library().close(parent);
-  }
-}
-
-/** One of a unit: where it is in the layer, and what it is called while it is made. */
+/** One of a unit: where it is to be, where it is in the layer, and what it is called while it is made. */
 interface Entry {
+  readonly path: BytePath;
   readonly place: BytePath;
   readonly now: FileStatus;
   readonly to: BytePath;
 }
 
-function open(from: number | Named, path: BytePath, flags: Named): Step {
-  return openStep(from, path, flags, because("open", path));
+function makeUnit({ change, below, folder, other }: Unit, commit: Commit): void {
+  const entries = [change, ...below].filter(({ now }) => now !== undefined).map(({ path, place, now }): Entry => {
+    return { path, place, now: now!, to: other + path.slice(change.path.length) };
+  });
+  const { upper } = change.layer;
+  inFolder(folder, commit, (parent) => {
+    const from = openFolder(bytePath(upper));
+    try {
+      const symlinks = entries.filter(({ now }) => now.type === "symlink");
+      const targets = links(from, symlinks.map(({ place }) => place), OPTION);
+      const targetOf = new Map(symlinks.map((entry, index) => [entry, targets[index]!]));
+      const made = entries.filter((entry) => {
+        const { now, to } = entry;
+        const key = `${upper}:${now.inode}`;
+        const known = now.links > 1 ? commit.links.get(key) : undefined;
+        if (known !== undefined && linkTo(known, folder, parent, entry)) return false;
+        if (now.type === "file") commit.written.toRead(upper, from, entry.place, now);
+        make(from, parent, entry, targetOf.get(entry));
+        if (now.type !== "directory") commit.links.set(key, { folder, to });
+        return true;
+      });
+      // What is below first: it changes the time of what it is in.
+      for (const { path, place, now, to } of made.reverse()) {
+        setOwner(parent, path, to, now);
+        // Access control lists, capabilities of programs, and those of users.
+        setAttributes(parent, to, attributesOf(from, [place])[0]!);
+        setMode(parent, path, to, now);
+      }
+    } finally {
+      library().close(from);
+    }
+  });
 }
 
-function make(from: number, parent: number, { place, now, to }: Entry, target: BytePath | undefined): void {
-  const path = pathArgument(to);
-  const why = because("copy", place);
+/** Another name of a file that was made; says whether it could be had, which is not on another file system. */
+function linkTo({ folder: other, to: from }: Made, folder: BytePath, parent: number, { path, to }: Entry): boolean {
+  const at = other === folder ? parent : openFolder(other);
+  try {
+    const args = [at, pathArgument(from), parent, pathArgument(to), 0];
+    const tolerate = [["EXDEV", 0], ["EMLINK", 0]] as const;
+    return execute([{ call: "linkat", args, ...because("link", path), tolerate }])[0] === 0;
+  } finally {
+    if (at !== parent) library().close(at);
+  }
+}
+
+function make(from: number, parent: number, entry: Entry, target: BytePath | undefined): void {
+  const { path, now } = entry;
+  const to = pathArgument(entry.to);
+  const why = because("copy", path);
   if (now.type === "directory") {
-    execute([{ call: "mkdirat", args: [parent, path, octal(0o700)], ...why }]);
+    execute([{ call: "mkdirat", args: [parent, to, octal(0o700)], ...why }]);
   } else if (now.type === "symlink") {
-    execute([{ call: "symlinkat", args: [pathArgument(target!), parent, path], ...why }]);
+    execute([{ call: "symlinkat", args: [pathArgument(target!), parent, to], ...why }]);
   } else if (now.type !== "file") {
-    execute([{ call: "mknodat", args: [parent, path, octal(now.mode & ~0o7777 | 0o600), now.device], ...why }]);
+    execute([{ call: "mknodat", args: [parent, to, octal(now.mode & ~0o7777 | 0o600), now.device], ...why }]);
   } else {
-    const create: Step = { call: "openat", args: [parent, path, NEW_FILE, octal(0o600)], ...why };
+    const create: Step = { call: "openat", args: [parent, to, NEW_FILE, octal(0o600)], ...why };
     const [copy] = execute([create]) as [number];
     try {
-      copyContent(from, place, copy, now.size);
+      copyContent(from, entry, copy);
     } finally {
       library().close(copy);
     }
@@ -151,9 +254,9 @@ function make(from: number, parent: number, { place, now, to }: Entry, target: B
 }
 
 /** Copies a content, and not what is between its parts: a file may be far larger than what is in it. */
-function copyContent(from: number, place: BytePath, copy: number, size: number): void {
-  const [source] = execute([open(from, place, O_NONBLOCK_RDONLY)]) as [number];
-  const why = because("copy", place);
+function copyContent(from: number, { path, place, now: { size } }: Entry, copy: number): void {
+  const why = because("copy", path);
+  const [source] = execute([openStep(from, place, O_NONBLOCK_RDONLY, why)]) as [number];
   const seek = (file: number, to: number, whence: Named): number => {
     // ENXIO: there is nothing from there on.
     return execute([{ call: "lseek", args: [file, to, whence], ...why, tolerate: [["ENXIO", 0]] }])[0]!;
@@ -180,17 +283,17 @@ function copyContent(from: number, place: BytePath, copy: number, size: number):
   }
 }
 
-function because(verb: string, place: BytePath): Pick<Step, "what" | "option"> {
-  return { what: `${verb} ${JSON.stringify(shownPath(place))}`, option: OPTION };
+function because(verb: string, path: BytePath): Pick<Step, "what" | "option"> {
+  return { what: `${verb} ${JSON.stringify(shownPath(path))}`, option: OPTION };
 }
 
-function setOwner(parent: number, to: BytePath, { uid, gid }: FileStatus): void {
-  execute([{ call: "fchownat", args: [parent, pathArgument(to), uid, gid, NO_FOLLOW], ...because("give away", to) }]);
+function setOwner(parent: number, path: BytePath, to: BytePath, { uid, gid }: FileStatus): void {
+  execute([{ call: "fchownat", args: [parent, pathArgument(to), uid, gid, NO_FOLLOW], ...because("give away", path) }]);
 }
 
 /** Permissions, of which a change of the owner takes some away, and the time. */
-function setMode(parent: number, to: BytePath, { type, mode, modified }: FileStatus): void {
-  const [name, why] = [pathArgument(to), because("set permissions and time of", to)];
+function setMode(parent: number, path: BytePath, to: BytePath, { type, mode, modified }: FileStatus): void {
+  const [name, why] = [pathArgument(to), because("set permissions and time of", path)];
   const times = new Uint8Array(32);
   times.set(modified, 16);
   new DataView(times.buffer).setBigInt64(8, OMIT, true); // When it was last read.
@@ -203,42 +306,54 @@ function setMode(parent: number, to: BytePath, { type, mode, modified }: FileSta
 /** UTIME_OMIT of utimensat(2). */
 const OMIT = 0x3fff_fffen;
 
-function place(unit: Unit): void {
+function place(unit: Unit, commit: Commit): void {
   const { change, name, other } = unit;
-  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.now, change.before!);
-  else if (change.now === undefined) rename(unit, name, other, NO_REPLACE, "remove");
-  else if (change.before === undefined) rename(unit, other, name, NO_REPLACE, "make");
-  else rename(unit, other, name, EXCHANGE, "replace");
+  if (!isMade(change) && change.now !== undefined) setFolder(unit, commit, change.now, change.before!);
+  else if (change.now === undefined) rename(unit, commit, name, other, NO_REPLACE, "remove");
+  else if (change.before === undefined) rename(unit, commit, other, name, NO_REPLACE, "make");
+  else rename(unit, commit, other, name, EXCHANGE, "replace");
 }
 
-function takeBack(unit: Unit): void {
+function takeBack(unit: Unit, commit: Commit): void {
   const { change, name, other } = unit;
-  if (!isMade(change) && change.now !== undefined) setFolder(unit, change.before!, change.now);
-  else if (change.now === undefined) rename(unit, other, name, NO_REPLACE, "put back");
-  else if (change.before === undefined) rename(unit, name, other, NO_REPLACE, "take back");
-  else rename(unit, other, name, EXCHANGE, "put back");
+  if (!isMade(change) && change.now !== undefined) setFolder(unit, commit, change.before!, change.now);
+  else if (change.now === undefined) rename(unit, commit, other, name, NO_REPLACE, "put back");
+  else if (change.before === undefined) rename(unit, commit, name, other, NO_REPLACE, "take back");
+  else rename(unit, commit, other, name, EXCHANGE, "put back");
 }
 
-function setFolder({ change: { path }, folder, name }: Unit, wanted: FoundStatus, present: FoundStatus): void {
-  inFolder(folder, (parent) => {
+function setFolder(unit: Unit, commit: Commit, wanted: FoundStatus, present: FoundStatus): void {
+  const { change: { path }, folder } = unit;
+  const name = pathArgument(unit.name);
+  commit.outside.forget(path);
+  inFolder(folder, commit, (parent) => {
     const why = because("set owner and permissions of", path);
-    const args = [parent, pathArgument(name), wanted.uid, wanted.gid, NO_FOLLOW];
-    execute([{ call: "fchownat", args, ...why }]);
+    execute([{ call: "fchownat", args: [parent, name, wanted.uid, wanted.gid, NO_FOLLOW], ...why }]);
     // An access control list is another view of the permissions.
-    if (wanted.attributes !== undefined) setAttributes(parent, name, wanted.attributes, present.attributes);
-    execute([{ call: "fchmodat", args: [parent, pathArgument(name), octal(wanted.mode & 0o7777)], ...why }]);
+    if (wanted.attributes !== undefined) setAttributes(parent, unit.name, wanted.attributes, present.attributes);
+    execute([{ call: "fchmodat", args: [parent, name, octal(wanted.mode & 0o7777)], ...why }]);
   });
 }
 
-function rename({ change: { path }, folder }: Unit, from: BytePath, to: BytePath, how: Named, verb: string): void {
-  inFolder(folder, (parent) => {
+function rename(unit: Unit, commit: Commit, from: BytePath, to: BytePath, how: Named, verb: string): void {
+  inFolder(unit.folder, commit, (parent) => {
     const args = [parent, pathArgument(from), parent, pathArgument(to), how];
-    execute([{ call: "renameat2", args, ...because(verb, path) }]);
+    execute([{ call: "renameat2", args, ...because(verb, unit.change.path) }]);
   });
 }
 
-function inFolder(folder: BytePath, work: (parent: number) => void): void {
-  const [parent] = execute([open(AT_FDCWD, folder, O_CLOEXEC_PATH)]) as [number];
+/** Works in a folder outside. Its permissions, where they keep its owner out, are lifted until the end of the commit. */
+function inFolder(folder: BytePath, { outside }: Commit, work: (parent: number) => void): void {
+  try {
+    inOpened(folder, work);
+  } catch (error) {
+    if (!(error instanceof NamespaceError) || error.code !== "EACCES" || !outside.toChange(folder)) throw error;
+    inOpened(folder, work);
+  }
+}
+
+function inOpened(folder: BytePath, work: (parent: number) => void): void {
+  const parent = openFolder(folder);
   try {
     work(parent);
   } finally {
@@ -246,34 +361,28 @@ function inFolder(folder: BytePath, work: (parent: number) => void): void {
   }
 }
 
-/** Removes what has the other name, as far as it can be removed. */
-function removeOthers(units: readonly Unit[]): void {
-  const errors: unknown[] = [];
-  for (const { folder, other } of units) {
-    try {
-      inFolder(folder, (parent) => remove(parent, other));
-    } catch (error) {
-      errors.push(error);
-    }
-  }
-  if (errors.length > 0) throw errors[0];
+function openFolder(folder: BytePath): number {
+  return execute([openStep(AT_FDCWD, folder, O_CLOEXEC_PATH, because("open", folder))])[0]!;
+}
+
+/** Removes what has the other name. */
+function removeOther({ folder, other }: Unit, commit: Commit): void {
+  inFolder(folder, commit, (parent) => remove(parent, folder, other));
 }
 
 /** Removes something with all that is in it, following no link; nothing where it is not there. */
-function remove(parent: number, name: BytePath): void {
+function remove(parent: number, folder: BytePath, name: BytePath): void {
   const [status] = statuses(parent, [name], OPTION);
   if (status === undefined) return;
-  const isFolder = status.type === "directory";
-  if (isFolder) {
-    const [folder] = execute([open(parent, name, O_CLOEXEC_PATH)]) as [number];
-    try {
-      for (const inside of names(folder, ".", OPTION) ?? []) remove(folder, inside);
-    } finally {
-      library().close(folder);
-    }
+  const path = `${folder === "/" ? "" : folder}/${name}`;
+  if (status.type === "directory") {
+    new Access().toChange(path);
+    inOpened(path, (opened) => {
+      for (const inside of names(opened, ".", OPTION) ?? []) remove(opened, path, inside);
+    });
   }
-  const flags = isFolder ? REMOVE_FOLDER : 0;
-  execute([{ call: "unlinkat", args: [parent, pathArgument(name), flags], ...because("remove", name) }]);
+  const flags = status.type === "directory" ? REMOVE_FOLDER : 0;
+  execute([{ call: "unlinkat", args: [parent, pathArgument(name), flags], ...because("remove", path) }]);
 }
 
 function octal(value: number): Named {

@@ -43,7 +43,10 @@ import type { Named, Plan, Step } from "../plan/step.ts";
 
 const OPTION = "ephemeral";
 /** Overlays put a mark on folders that hide what is under them: `trusted` ones are root's, outside of user namespaces. */
-const MARKS = { trusted: "trusted.overlay.opaque", user: "user.overlay.opaque" } as const;
+export const MARKS = { trusted: "trusted.overlay.opaque", user: "user.overlay.opaque" } as const;
+
+/** How the names of what a commit makes outside, until it takes its place, begin. */
+export const OTHER_NAME = ".sys-linux-namespace-";
 
 /** What was written, and where it is. */
 export interface Written {
@@ -55,6 +58,8 @@ export interface Written {
   readonly made: Layout["made"];
   /** The extended attribute of folders that hide what is under them. */
   readonly mark: string;
+  /** The path of a file of paths that a commit uses and is to leave nothing at: see {@linkcode REMOVE}. */
+  readonly journal: string;
 }
 
 /** A view that is made when it is first needed. */
@@ -135,6 +140,7 @@ class Prepared implements Written {
   readonly open: Layout["open"];
   readonly made: Layout["made"];
   readonly mark: string;
+  readonly journal: string;
   readonly #hasUser: boolean;
   readonly #planner: ViewPlanner;
   readonly #remover: Remover;
@@ -155,6 +161,7 @@ class Prepared implements Written {
     this.made = layout.made;
     this.#hasUser = hasUserNamespace(settings, caller);
     this.mark = this.#hasUser ? MARKS.user : MARKS.trusted;
+    this.journal = `${store}/journal`;
     this.#remover = new Remover(store); // Not sooner than there is somebody to remove it.
     try {
       make([{ type: "directory", path: store }, ...layout.made], this.#hasUser);
@@ -331,13 +338,24 @@ class Remover {
   }
 }
 
-/** What an overlay leaves in its work folder, and commands anywhere, may be folders that their owner cannot read. */
-const REMOVE = `read -r _; rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }`;
+/**
+ * Removes the store, and what a commit that was cut off has left outside: the journal has its paths, each with a NUL after
+ * it. What an overlay leaves in its work folder, and commands anywhere, may be folders that their owner cannot read.
+ */
+const REMOVE = `
+remove() { rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }; }
+if [ "$0" = remove ]; then
+  for path; do case \${path##*/} in ${OTHER_NAME}*) remove "$path";; esac; done
+else
+  read -r _
+  if [ -e "$1/journal" ]; then xargs -0 sh -c "$2" remove <"$1/journal"; fi
+  remove "$1"
+fi`;
 
 function removerPlan(store: string, stdin: number): Plan {
   const program = {
     command: "/bin/sh",
-    args: ["-c", REMOVE, "sh", store],
+    args: ["-c", REMOVE, "sh", store, REMOVE],
     argv0: undefined,
     environment: new TextEncoder().encode("PATH=/usr/bin:/bin\0"),
   };

@@ -76,6 +76,16 @@ const CHANGES: readonly (readonly [string, Change["kind"], Change["type"], numbe
   ["u", "changed", "file", 2],
 ];
 
+/** The lines of a stream, as they come. */
+async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string, void> {
+  let rest = "";
+  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    yield* lines;
+  }
+}
+
 function sh(script: string, cwd: string): void {
   const { success, stderr } = new Deno.Command("sh", { args: ["-ec", script], cwd }).outputSync();
   assert(success, new TextDecoder().decode(stderr));
@@ -168,6 +178,37 @@ for (const user of USERS) {
     });
   }, lack);
 
+  isolatedTest(`what is bound on an ephemeral view is in it, as ${user}`, async () => {
+    await withFolder(async (folder) => {
+      sh("mkdir d e; echo old > d/f", folder);
+      giveTo(user, folder);
+      const said = await told<[string, string][]>(
+        user,
+        `
+        await using ns = new Namespace({
+          ephemeral: true,
+          mounts: [
+            { type: "bind", source: "${folder}/d", target: "/mnt" },
+            { type: "bind", source: "${folder}/new/e", target: "${folder}/e", ifMissing: "create" },
+            { type: "bind", source: "${folder}/nowhere", target: "${folder}/d", ifMissing: "skip" },
+          ],
+        });
+        const script = "echo more >> /mnt/f; cat d/f; echo x > e/x; ls new/e";
+        const { code, stdout } = ns.command("sh", { args: ["-ec", script], cwd: "${folder}" }).outputSync();
+        const changes = await ns.changes();
+        console.log(JSON.stringify([["said", text(stdout)], ...changes.map(({ path, kind }) => [path, kind])]));`,
+      );
+      assertEquals(said, [
+        ["said", "old\nmore\nx\n"],
+        [`${folder}/d/f`, "changed"],
+        [`${folder}/new`, "added"],
+        [`${folder}/new/e`, "added"],
+        [`${folder}/new/e/x`, "added"],
+      ]);
+      assertEquals(tree(folder), `d d 755 ${Deno.statSync(`${folder}/d`).size} \nd/f f 644 4 \ne d 755 4096 \nold\n`);
+    });
+  }, lack);
+
   isolatedTest(
     `a content whose time was set back, and attributes alone, are changes, and a look is none, as ${user}`,
     async () => {
@@ -209,6 +250,70 @@ for (const user of USERS) {
     },
     lack,
   );
+
+  isolatedTest(`what its owner can neither read nor change is told and committed as the rest, as ${user}`, async () => {
+    const before = "mkdir -p ro/sub into ex m; echo 1 > ro/f; echo 2 > ro/sub/g; chmod 555 ro/sub ro into";
+    const work = `chmod -R u+w ro; rm -r ro; chmod 755 into; echo 4 > into/new; chmod 555 into; mkdir d; echo 5 > d/f
+      chmod 300 d; mkdir -p n/n; echo 6 > n/n/x; chmod 0 n/n n; echo 7 > noperm; chmod 0 noperm; echo 8 > ex/f; chmod 0 ex
+      echo 9 > hard; ln hard hard2; mkdir ro2; ln hard ro2/hard3; chmod 555 ro2; chmod 711 m .`;
+    await withFolder(async (folder) => {
+      const [plain, tried] = [`${folder}/plain`, `${folder}/tried`];
+      for (const path of [plain, tried]) {
+        Deno.mkdirSync(path);
+        sh(before, path);
+      }
+      sh(work, plain);
+      giveTo(user, tried);
+      Deno.chmodSync(folder, 0o755);
+      const untouched = tree(tried);
+      const program = startProgram(
+        `
+        const ns = new Namespace({ ephemeral: true });
+        const script = ${JSON.stringify(work)};
+        const { code } = ns.command("sh", { args: ["-ec", script], cwd: "${tried}" }).outputSync();
+        const paths = async () => (await ns.changes()).map(({ path, kind }) => kind + " " + path);
+        const [first, again] = [await paths(), await paths()];
+        console.log(code);
+        await Deno.stdin.read(new Uint8Array(1));
+        const refused = await ns.commit().then(() => [], ({ name, code, message }) => [name, code, message]);
+        console.log("refused");
+        await Deno.stdin.read(new Uint8Array(1));
+        await ns.commit();
+        const left = await paths();
+        await ns.discard();
+        console.log(JSON.stringify({ first, again, refused, left }));`,
+        { user, permissions: ["-A"] },
+      );
+      const [lines, input] = [linesOf(program.stdout), program.stdin.getWriter()];
+      assertEquals((await lines.next()).value, "0");
+      sh("chattr +i m", tried); // Permissions of folders come last, so all of the rest has to be taken back.
+      await input.write(Uint8Array.of(10));
+      assertEquals((await lines.next()).value, "refused");
+      assertEquals(tree(tried), untouched);
+      sh("chattr -i m", tried);
+      await input.write(Uint8Array.of(10));
+      const said: { first: string[]; again: string[]; refused: string[]; left: string[] } = JSON.parse(
+        (await lines.next()).value!,
+      );
+      await input.close();
+      assertEquals([(await lines.next()).done, (await program.status).code], [true, 0]);
+      assertEquals(await program.stderr.text(), "");
+      assertEquals(said.again, said.first);
+      for (const change of [`changed ${tried}`, `removed ${tried}/ro`, `added ${tried}/n/n/x`]) {
+        assert(said.first.includes(change), said.first.join());
+      }
+      assertEquals(said.refused.slice(0, 2), ["NamespaceError", "EPERM"]);
+      assertMatch(said.refused[2]!, /^Cannot set owner and permissions of ".*\/m" for ephemeral: /);
+      // Who cannot look at what is outside, though it is theirs, is not told that it is as inside.
+      const unseen = ["added ex/f", "added n/n", "added n/n/x", "changed noperm"];
+      assertEquals(said.left.map((line) => line.replace(`${tried}/`, "")), user === "root" ? [] : unseen);
+      assertEquals(tree(tried), tree(plain));
+      assert(tree(tried) !== untouched);
+      assertEquals(Deno.statSync(tried).mode! & 0o777, 0o711);
+      const names = ["hard", "hard2", "ro2/hard3"].map((name) => Deno.statSync(`${tried}/${name}`).ino);
+      assertEquals(new Set(names).size, 1);
+    });
+  }, lack);
 
   isolatedTest(`what was written goes with the program, kill -9 included, as ${user}`, async () => {
     const code = (end: string) => `
@@ -281,6 +386,27 @@ for (const user of USERS) {
 function environment(): Record<string, string> {
   return { DENO_DIR: `${packageFolder()}/cache`, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }
+
+isolatedTest("a program that is killed while it commits leaves nothing of what it has not done", async () => {
+  await withFolder(async (folder) => {
+    const program = startProgram(
+      `
+      const ns = new Namespace({ ephemeral: true });
+      const script = "echo old > old; mkdir -m 555 ro; seq 3000 | split -l 1 -a 3 - part; head -c 300m /dev/zero > large";
+      console.log(ns.command("sh", { args: ["-ec", script], cwd: "${folder}" }).outputSync().code);
+      await ns.commit();`,
+    );
+    const others = () => [...Deno.readDirSync(folder)].map(({ name }) => name);
+    await until("there is something of the commit", () => others().length > 0, 30_000);
+    program.kill("SIGKILL");
+    await program.status;
+    assert(others().every((name) => name.startsWith(".sys-linux-namespace-")), others().join());
+    await until("nothing is left", () => others().length === 0 && stores().length === 0);
+    await program.stdin.close();
+    assertEquals(await program.stdout.text(), "0\n");
+    await program.stderr.cancel();
+  });
+});
 
 isolatedTest("one command runs on an ephemeral view at a time", async () => {
   await using ns = new Namespace({ ephemeral: true });
@@ -506,6 +632,18 @@ isolatedTest("explain() tells of an ephemeral view, and makes none", () => {
 });
 
 isolatedTest("an ephemeral view is refused where nobody could look at its changes", async () => {
+  const mounts = [{
+    type: "overlay",
+    target: "/mnt",
+    lower: ["/etc"],
+    upper: "/var/tmp/u",
+    work: "/var/tmp/w",
+  }] as const;
+  assertThrows(
+    () => new Namespace({ ephemeral: true, mounts: mounts.map((mount) => ({ ...mount, lower: [...mount.lower] })) }),
+    TypeError,
+    `Options "ephemeral" and "mounts[0].upper" contradict each other`,
+  );
   const ns = new Namespace({ ephemeral: true });
   assertThrows(() => ns.setup(), TypeError, `Cannot set up "ephemeral" in a running process`);
   await assertRejects(
