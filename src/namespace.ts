@@ -67,7 +67,8 @@ export class Namespace implements AsyncDisposable {
    *   nsswitch.conf, os-release, pki/tls/certs, protocols, resolv.conf, services, ssl/certs), all read-only, without
    *   set-user-ID bits and devices; /etc/passwd and /etc/group with a user `sandbox`; an empty home folder,
    *   /home/sandbox; a small /dev; then yours
-   * - `privateTmp`, `privatePid` with its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only
+   * - `privateTmp`, `privatePid` with `init` (PID 1 is none of the command's, and dies with this process whatever the command
+   *   does) and its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only
    *   (a caller that is root owns them, for the kernel, inside too), `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
    * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability
    * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`

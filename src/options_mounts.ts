@@ -458,40 +458,55 @@ function path(value: unknown, name: string): string {
   return `/${parts.join("/")}`;
 }
 
+/** What a path is in. */
+export interface Cover {
+  /** Where that is mounted. */
+  readonly path: string;
+  /** Whether it is new, so that something can be made there. */
+  readonly makes: boolean;
+  /** Whether nothing is in it at first. */
+  readonly isBare: boolean;
+}
+
 /** Which places are new inside, so that something can be made there, and which are the outside's own. */
 export class Covers {
-  readonly #makes: Map<string, boolean>;
+  readonly #covers = new Map<string, Cover>();
 
   /** With the root alone. */
   constructor(root: RootSettings) {
-    const makes = root === "empty" || ("overlay" in root && root.overlay.upper !== undefined);
-    this.#makes = new Map([["/", makes]]);
+    this.#set("/", root === "empty" || ("overlay" in root && root.overlay.upper !== undefined), root === "empty");
   }
 
-  /** The mount that a path is in, and whether it is new. */
-  of(path: string): { readonly path: string; readonly makes: boolean } {
+  /** The mount that a path is in. */
+  of(path: string): Cover {
     for (let at = path;; at = parentOf(at)) {
-      const makes = this.#makes.get(at);
-      if (makes !== undefined) return { path: at, makes };
+      const cover = this.#covers.get(at);
+      if (cover !== undefined) return cover;
     }
+  }
+
+  #set(path: string, makes: boolean, isBare = false): void {
+    this.#covers.set(path, { path, makes, isBare });
   }
 
   /** Tells of a mount. */
   add(mount: MountSettings): void {
     switch (mount.type) {
       case "tmpfs":
+        this.#set(mount.target, true, true);
+        break;
       case "dev":
-        this.#makes.set(mount.target, true);
+        this.#set(mount.target, true);
         break;
       case "overlay":
-        this.#makes.set(mount.target, mount.layers.upper !== undefined);
+        this.#set(mount.target, mount.layers.upper !== undefined);
         break;
       case "symlink":
       case "dir":
       case "remount":
         break;
       default:
-        this.#makes.set(mount.target, false);
+        this.#set(mount.target, false);
     }
   }
 }

@@ -55,10 +55,12 @@ function view(hasProc: boolean): MountOptions[] {
 /** The options of a sandbox: those given, and the preset's where none is. */
 export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const { root = "empty", mounts = [], privatePid = true, noProc = false, env }: NamespaceOptions = given;
+  const { root = "empty", mounts = [], privatePid = true, init = privatePid, noProc = false, env }: NamespaceOptions =
+    given;
   return {
     privateTmp: true,
     privatePid: true,
+    init,
     privateNet: true,
     privateIpc: true,
     privateUts: true,

@@ -60,7 +60,7 @@ const ALL: readonly Attempt[] = [
   {
     what: "use a descriptor of PID 1",
     script:
-      "for fd in /proc/1/fd/*; do cat $fd$SECRET; done; ls -l /proc/1/fd | grep -v 'pipe\\|null\\|total\\|/proc\\|socket' | grep -q . && echo OUT",
+      "for fd in /proc/1/fd/*; do cat $fd$SECRET; done; readlink /proc/1/fd/* | grep -v 'pipe\\|null\\|/proc\\|socket' | grep -q . && echo OUT",
   },
   { what: "chroot twice", script: nested(perl(CHROOT_TWICE.replaceAll("'", "")).replaceAll("'", `'\\''`)) },
   {

@@ -9,9 +9,11 @@ import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import { type CommandOptions, SHARED_OPTION_NAMES } from "../command_options.ts";
 import { Command, type Trace } from "../process/command.ts";
+import { library } from "../machine/library.ts";
 import type { Guard } from "../process/termination.ts";
 import { firstMessage, mainModule, type Way } from "./bootstrap.ts";
 import { Channel } from "./channel.ts";
+import { type Executable, ownExecutable } from "./executable.ts";
 import type { CodeRequest } from "./inside.ts";
 import { type CodePermissions, type PermissionFlags, permissionFlags } from "./permissions.ts";
 
@@ -47,9 +49,6 @@ export const LAUNCH_OPTION_NAMES = [
 
 /** The lock file is the program's own, and not to be written from inside. */
 const RUN_FLAGS = ["--quiet", "--no-prompt", "--no-lock"] as const;
-/** This very Deno, also where no permission leads to its file, or another file is there by now. */
-const THIS_DENO = "/proc/self/exe";
-
 /** What the Deno inside is to do. */
 export interface Program {
   readonly way: Way;
@@ -119,14 +118,17 @@ export function startDeno(
   trace: () => Trace | undefined,
   guard?: Guard,
 ): ChildProcess {
+  let executable: Executable | undefined;
   try {
-    const more = { extra: channel.theirs, fromOutside: true };
-    return new Command(settings, THIS_DENO, { ...options, argv0: "deno" }, trace, more, guard).spawn();
+    executable = ownExecutable(settings, library().context().caller);
+    const more = { extra: channel.theirs, fromOutside: executable };
+    return new Command(settings, "deno", options, trace, more, guard).spawn();
   } catch (error) {
     channel.close();
     throw error;
   } finally {
     channel.closeTheirs();
+    if (typeof executable === "number") library().close(executable);
   }
 }
 

@@ -15,6 +15,7 @@ import type { Settings } from "../options.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
 import { type Cgroup, makeOwnCgroup } from "../process/cgroup.ts";
+import { ownExecutable } from "./executable.ts";
 import { Command, type Trace } from "../process/command.ts";
 import { EVERY_SEAL, sealedMemory } from "../process/memory.ts";
 
@@ -50,21 +51,23 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
   if (argv === undefined) throw new Deno.errors.NotSupported("Cannot start this program over: there is no /proc");
   refuse(argv);
   refuseEphemeral(settings);
-  // What the kernel refuses must be thrown here, while there is somebody to catch it.
-  new Command(
-    settings,
-    "/proc/self/exe",
-    { args: ["--version"], stdin: "null", stdout: "null", stderr: "null" },
-    trace,
-    { fromOutside: true },
-  ).outputSync();
-
   const opened: number[] = [];
   let cgroup: Cgroup | undefined;
   try {
-    opened.push(openDeno());
-    opened.push(mark([...entered, own]));
-    const [executable, marked] = opened as [number, number];
+    const { caller } = library().context();
+    let executable = ownExecutable(settings, caller);
+    if (executable === "/proc/self/exe") executable = openDeno(); // That of the launcher is the launcher.
+    if (typeof executable === "number") opened.push(executable);
+    // What the kernel refuses must be thrown here, while there is somebody to catch it.
+    new Command(
+      settings,
+      "deno",
+      { args: ["--version"], stdin: "null", stdout: "null", stderr: "null" },
+      trace,
+      { fromOutside: executable },
+    ).outputSync();
+    const marked = mark([...entered, own]);
+    opened.push(marked);
     const program = {
       command: argv[0]!,
       args: argv.slice(1),
@@ -74,7 +77,6 @@ export function reexec(settings: Settings, trace: () => Trace | undefined): void
       uid: undefined,
       gid: undefined,
     };
-    const { caller } = library().context();
     if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, trace());
     const image = compile(
       withSubordinateIds(settings, caller),

@@ -10,9 +10,8 @@ import type { CheckedProgram } from "../command_options.ts";
 import { LAUNCHERS } from "../machine/launchers.ts";
 import type { Settings } from "../options.ts";
 import { ANYBODY, type Caller, type KnownCaller } from "../plan/caller.ts";
-import { type Place, planUpToProgram } from "../plan/child.ts";
+import { openOutside, type Place, planUpToProgram } from "../plan/child.ts";
 import { describeCall } from "../plan/describe.ts";
-import { keepOpen } from "../plan/stdio.ts";
 import { TAKE_TERMINAL } from "../plan/terminal.ts";
 import { cloneStep, type Plan, type Step } from "../plan/step.ts";
 import { type BundleOptions, encodeBundle, type StepHint, type StepText, type Variant } from "./bundle.ts";
@@ -38,8 +37,8 @@ export interface LaunchOptions extends
   readonly wording?: Wording;
   /** Finds what is told below the message of a refused step. @default {nothing is} */
   readonly cause?: Cause;
-  /** A descriptor of an executable to be run in place of the command. The launcher inherits it. */
-  readonly executable?: number;
+  /** What is run in place of the command: a path outside, or a descriptor of an executable, which the launcher inherits. */
+  readonly executable?: string | number;
   /** Who will run it. @default {that is not known} */
   readonly caller?: KnownCaller;
   /** Descriptors that the command has at 3, 4 and so on. */
@@ -94,17 +93,17 @@ export function compile(
   architecture: Architecture,
 ): Uint8Array<ArrayBuffer> {
   refuseEphemeral(settings);
-  const opened = options.executable === undefined
-    ? undefined
-    : keepOpen(options.executable, options.extra?.length ?? 0);
+  const outside = options.executable === undefined ? [] : openOutside(options.executable, options.extra?.length ?? 0);
+  const opened = outside.at(-1);
   const { descriptors = [] } = options;
   const asked = descriptors.map((fd) => fd === undefined ? undefined : { inherited: fd });
   const place: Place = {
     ...program,
     ...(asked.length === 0 ? { extra: options.extra ?? [] } : { extra: asked, extraOption: "fds" }),
     callerCwd: { callerFolder: true },
+    fromOutside: options.executable,
   };
-  const first = [...(opened === undefined ? [] : [opened]), ...(options.tty === true ? TAKE_TERMINAL : [])];
+  const first = [...outside, ...(options.tty === true ? TAKE_TERMINAL : [])];
   const variant = (caller: Caller): Variant => {
     const plan = planUpToProgram(settings, place, caller, first, opened);
     return { ...describe(plan, options.wording ?? AS_IT_IS, options.cause), opened };

@@ -32,6 +32,8 @@ export interface FileStatus {
   /** When it was last written to: a struct timespec. */
   readonly modified: Uint8Array;
   readonly inode: bigint;
+  /** The device that its inode is a number on. */
+  readonly fileSystem: number;
   /** How many names it has. */
   readonly links: number;
   /** Of a device: its number as mknod(2) takes it. */
@@ -129,7 +131,7 @@ export function execute(steps: readonly Step[]): readonly (number | undefined)[]
 }
 
 /** The status of each path, itself a link or not, or of `from` where it is empty; undefined where nothing can be seen. */
-export function statuses(from: From, paths: readonly BytePath[], option: string): readonly (FileStatus | undefined)[] {
+export function statuses(from: From, paths: readonly BytePath[], option?: string): readonly (FileStatus | undefined)[] {
   if (paths.length > STEPS_MAX) return inChunks(paths, (some) => statuses(from, some, option), STEPS_MAX);
   const places = paths.map((path) => ({ path: pathArgument(path), status: filled(STATX_SIZE) }));
   const results = execute(places.map(({ path, status }): Step => ({
@@ -159,6 +161,7 @@ function readStatus(bytes: Uint8Array): FileStatus {
     size: Number(view.getBigUint64(40, true)),
     modified: bytes.slice(112, 128),
     inode: view.getBigUint64(32, true),
+    fileSystem: view.getUint32(136, true) * 2 ** 20 + view.getUint32(140, true),
     links: view.getUint32(16, true),
     device: (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12),
   };
@@ -247,7 +250,7 @@ function readListing(bytes: Uint8Array, size: number): BytePath[] {
 }
 
 /** Where symbolic links lead. */
-export function links(from: From, paths: readonly BytePath[], option: string): readonly BytePath[] {
+export function links(from: From, paths: readonly BytePath[], option?: string): readonly BytePath[] {
   if (paths.length > FOLDERS_MAX) return inChunks(paths, (some) => links(from, some, option));
   const places = paths.map((path) => ({ path: pathArgument(path), target: filled(LINK_SIZE) }));
   const results = execute(places.map(({ path, target }) => {

@@ -55,8 +55,6 @@ export interface ChildSettings extends Program, Place {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
   /** Whether its stdin is a terminal that is to be its own. */
   readonly tty?: boolean;
-  /** Whether the command is the path of an executable outside, to be opened before anything can hide it. */
-  readonly fromOutside?: boolean;
   /** The launcher that is to be PID 1, and the command its child. */
   readonly init?: Init | undefined;
 }
@@ -82,6 +80,8 @@ export interface Place {
   readonly callerCwd: string | CallerFolder | undefined;
   readonly uid: number | undefined;
   readonly gid: number | undefined;
+  /** The executable outside that is to be run: a path, to be opened before anything can hide it, or a descriptor. */
+  readonly fromOutside?: string | number | undefined;
 }
 
 /** Which flag of clone(2) makes which namespace. There is none for time: see `enterTime`. */
@@ -112,14 +112,15 @@ interface World {
 /** The last world of each settings, since most programs are one caller all their life. */
 const worlds = new WeakMap<
   Settings,
-  { readonly caller: Caller; readonly hasTerminal: boolean; readonly world: World }
+  { readonly caller: Caller; readonly hasTerminal: boolean; readonly isOutside: boolean; readonly world: World }
 >();
 
-function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean): World {
+function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean, isOutside: boolean): World {
   const known = worlds.get(settings);
-  if (known?.caller === caller && known.hasTerminal === hasTerminal) return known.world;
-  const world = planWorld(settings, caller, hasTerminal);
-  worlds.set(settings, { caller, hasTerminal, world });
+  const isKnown = known?.caller === caller && known.hasTerminal === hasTerminal && known.isOutside === isOutside;
+  if (isKnown) return known.world;
+  const world = planWorld(settings, caller, hasTerminal, isOutside);
+  worlds.set(settings, { caller, hasTerminal, isOutside, world });
   return world;
 }
 
@@ -127,8 +128,14 @@ function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean): Worl
  * What is done inside, once the namespaces are there, whoever does it.
  *
  * @param hasTerminal Whether a terminal of its own is there already.
+ * @param isOutside Whether what is to be executed is opened at a path of the outside.
  */
-export function furnish(settings: Settings, hasUser: boolean, hasTerminal: boolean): readonly Step[] {
+export function furnish(
+  settings: Settings,
+  hasUser: boolean,
+  hasTerminal = false,
+  isOutside = false,
+): readonly Step[] {
   const { namespaces } = settings;
   const steps: Step[] = [];
   if (settings.cgroup !== undefined && namespaces.has("cgroup")) steps.push(ENTER_CGROUP_NAMESPACE);
@@ -140,7 +147,7 @@ export function furnish(settings: Settings, hasUser: boolean, hasTerminal: boole
   if (settings.tmp !== undefined) furniture.push({ target: "/tmp", mount: mountTmp(settings.tmp) });
   if (settings.proc) furniture.push({ target: "/proc", mount: mountProc() });
   if (settings.view === undefined) steps.push(...furniture.map(({ mount }) => mount));
-  else steps.push(...furnishView(settings.view, furniture, hasUser, hasTerminal));
+  else steps.push(...furnishView(settings.view, furniture, { hasUser, hasTerminal, isOutside }));
   return steps;
 }
 
@@ -150,7 +157,7 @@ export function hasUserNamespace({ namespaces, userIfNeeded }: Settings, caller:
   return needsUser || namespaces.has("user");
 }
 
-function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean): World {
+function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean, isOutside: boolean): World {
   const { namespaces } = settings;
   const hasUser = hasUserNamespace(settings, caller);
   const { cgroup } = settings;
@@ -167,7 +174,7 @@ function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean): Wo
       : { ...named, name: named.value === 0 ? INTO_CGROUP : `${named.name}|${INTO_CGROUP}` },
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    steps: furnish(settings, hasUser, hasTerminal),
+    steps: furnish(settings, hasUser, hasTerminal, isOutside),
     hidesFolders: settings.tmp !== undefined || settings.proc || settings.view !== undefined,
   };
 }
@@ -197,14 +204,21 @@ function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
 }
 
 function planNewChild(settings: Settings, child: ChildSettings, caller: Caller): Plan {
-  const open = child.fromOutside === true ? openProgram(child.command) : undefined;
-  const opened = open && keepOpen(open, (child.extra?.length ?? 0) + 2); // Init has two more.
-  const first = [...(open === undefined ? [] : [open, opened!]), ...connectStdio(child.stdio)];
+  const outside = child.fromOutside === undefined ? [] : openOutside(child.fromOutside, (child.extra?.length ?? 0) + 2); // Init has two more.
+  const opened = outside.at(-1);
+  const first = [...outside, ...connectStdio(child.stdio)];
   if (child.tty === true) first.push(...TAKE_TERMINAL);
   if (child.init !== undefined) return planInit(settings, child, child.init, caller, { opened, first });
   const plan = planUpToProgram(settings, child, caller, first, opened);
   const program = opened === undefined ? execute(child) : executeOpened(child, opened, firstFree(child));
   return { ...plan, child: [...plan.child, UNBLOCK_SIGNALS, ...program] };
+}
+
+/** Steps of which the last has an executable of the outside open, out of the way of what the child has from 3 on. */
+export function openOutside(from: string | number, extraCount: number): readonly Step[] {
+  if (typeof from === "number") return [keepOpen(from, extraCount)];
+  const open = openProgram(from);
+  return [open, keepOpen(open, extraCount)];
 }
 
 /** All signals stay blocked: init waits for them, and none is lost on the way to it. */
@@ -248,7 +262,7 @@ export function planUpToProgram(
   kept?: Extra,
 ): Plan {
   const hasTerminal = first.includes(TAKE_TERMINAL[0]!);
-  const world = worldOf(settings, caller, hasTerminal);
+  const world = worldOf(settings, caller, hasTerminal, typeof place.fromOutside === "string");
   const user = hasUserNamespace(settings, caller) ? settings.user : undefined;
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);

@@ -92,18 +92,25 @@ export interface Furniture {
   readonly mount: Step;
 }
 
+/** What a view has to do with beside its mounts. */
+export interface ViewNeeds {
+  /** Whether it is made in a user namespace, where the kernel allows less. */
+  readonly hasUser: boolean;
+  /** Whether the command has a terminal of its own. */
+  readonly hasTerminal: boolean;
+  /** Whether what is executed in it was opened at a path of the outside. */
+  readonly isOutside: boolean;
+}
+
 /**
  * Plans what is seen.
  *
  * @param furniture What is mounted before the mounts that were asked for.
- * @param hasUser Whether it is done in a user namespace, where the kernel allows less.
- * @param hasTerminal Whether the command has a terminal of its own.
  */
 export function furnishView(
   view: ViewSettings,
   furniture: readonly Furniture[],
-  hasUser: boolean,
-  hasTerminal: boolean,
+  { hasUser, hasTerminal, isOutside }: ViewNeeds,
 ): readonly Step[] {
   const { root, mounts, ephemeral = 0 } = view;
   const plan = new ViewPlan(root, hasUser, hasTerminal, view.ephemeral === undefined ? "root" : "ephemeral");
@@ -111,7 +118,7 @@ export function furnishView(
   for (const mount of mounts.slice(0, ephemeral)) plan.add(mount, "ephemeral");
   plan.sourcesAreInside = view.ephemeral !== undefined; // What is bound is written to, and that is not to be done outside.
   for (const mount of mounts.slice(ephemeral)) plan.add(mount, "mounts");
-  return plan.finish();
+  return plan.finish(isOutside);
 }
 
 type Descriptor = { readonly resultOf: Step };
@@ -129,6 +136,8 @@ class ViewPlan {
   readonly #root: Descriptor;
   /** The folder that was last made something in: 2,000 mounts are often in one. */
   #parent: { readonly path: string; readonly fd: Descriptor } | undefined;
+  /** Symbolic links that were made. */
+  readonly #links = new Set<string>();
   /** What is on the stage beside the two roots. */
   #props = 0;
   #hasHidden = false;
@@ -157,9 +166,18 @@ class ViewPlan {
     this.#root = this.#step("openat", [AT_FDCWD, "new", O_CLOEXEC_PATH], "open the new root");
   }
 
-  /** The new root becomes the only one. */
-  finish(): readonly Step[] {
+  /**
+   * The new root becomes the only one. By /proc/self/exe a program has the mount that it was opened through, and so all of
+   * the old ones are made read-only first: these are the child's own, and what is bound inside is apart from them.
+   */
+  finish(isOutside: boolean): readonly Step[] {
     this.#option = this.#rootOption;
+    if (isOutside) {
+      const what = "make the old root read-only";
+      const old = this.#step("openat", [this.#stage, "old", O_CLOEXEC_PATH], what);
+      this.#setAttributes(old, EMPTY_PATH_ALL, { readonly: true }, what);
+      this.#close(old, what);
+    }
     this.#step("fchdir", [this.#stage], "leave the old root");
     this.#step("chroot", ["."], "leave the old root");
     this.#step("fchdir", [this.#root], "enter the new root");
@@ -195,6 +213,7 @@ class ViewPlan {
       case "symlink": {
         const what = `make the symbolic link "${mount.target}"`;
         this.#step("symlinkat", [mount.to, this.#parentOf(mount.target, what), nameOf(mount.target)], what);
+        this.#links.add(mount.target);
         break;
       }
       case "dir":
@@ -331,12 +350,15 @@ class ViewPlan {
     this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
       const tree = this.#source(source, recursive, what);
       if (parent !== undefined) this.#makeLike(tree, parent, nameOf(target), what);
-      this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
-        const place = this.#open(target, what);
-        this.#step("move_mount", [tree, "", place, "", BOTH_EMPTY], what);
+      if (parent !== undefined && cover.isBare && !this.#links.has(target)) { // It is what was made just now, or before.
+        this.#step("move_mount", [tree, "", parent, nameOf(target), F_EMPTY], what);
         if (Object.keys(flags).length > 0) this.#setAttributes(tree, EMPTY_PATH_ALL, flags, what);
-        this.#close(place, what);
-      });
+      } else {this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
+          const place = this.#open(target, what);
+          this.#step("move_mount", [tree, "", place, "", BOTH_EMPTY], what);
+          if (Object.keys(flags).length > 0) this.#setAttributes(tree, EMPTY_PATH_ALL, flags, what);
+          this.#close(place, what);
+        });}
       this.#close(tree, what);
     });
   }

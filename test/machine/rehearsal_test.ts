@@ -27,6 +27,7 @@ import { setup } from "../../src/process/setup.ts";
 import { errnosOf } from "../support/errnos.ts";
 import { OPTION_SETS, PRIVILEGE_SETS } from "../support/option_sets.ts";
 import "../support/load.ts";
+import type { MountOptions } from "../../src/options_mounts.ts";
 import { type Random, randomCommand, randomOptions, seeded } from "../support/random.ts";
 
 const ROOT = callerOf({ uid: 0 });
@@ -194,13 +195,16 @@ function checkNothingLeft(simulator: Simulator, by: Actor, nth: number, before: 
 function checkStarted(
   simulator: Simulator,
   outcome: object,
-  { extra = [], init, fromOutside = false }: ChildSettings,
+  { extra = [], init, fromOutside }: ChildSettings,
 ): void {
   assert("pid" in outcome, JSON.stringify(outcome));
   const { child, process } = simulator;
   assertNotEquals(child!.program, undefined);
   assert(child!.bound);
-  const given = [...extra, ...(init === undefined ? [] : fromOutside ? [init.report, "executable"] : [init.report])];
+  const given = [
+    ...extra,
+    ...(init === undefined ? [] : fromOutside !== undefined ? [init.report, "executable"] : [init.report]),
+  ];
   const numbers = given.flatMap((from, index) => from === undefined ? [] : [3 + index]);
   assertEquals([...child!.fds.keys()].sort((a, b) => a - b), [0, 1, 2, ...numbers]);
   assertEquals(process.namespaces.get("mnt")!.mounts, []);
@@ -286,12 +290,13 @@ Deno.test("spawn() survives the refusal of every step of every kind of plan, wit
 
 Deno.test("run() survives the refusal of every step", () => {
   for (const caller of CALLERS) {
-    for (const options of [{}, { privateTmp: true, privatePid: true }, { init: true }]) {
+    const mounts: MountOptions[] = [{ type: "tmpfs", target: "/mnt" }];
+    for (const options of [{}, { privateTmp: true, privatePid: true }, { init: true }, { mounts }]) {
       const settings = validate(options);
       const child = {
         ...childOf(settings, "/usr/bin/deno", { args: ["run"], uid: 7 }),
         extra: [3, 20],
-        fromOutside: true,
+        fromOutside: "/usr/bin/deno",
       };
       const simulator = simulate(child, caller);
       checkStarted(simulator, simulator.spawn(planChild(settings, child, caller)), child);

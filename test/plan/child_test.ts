@@ -192,7 +192,7 @@ Deno.test("planChild() looks for a name in PATH as execvp does", () => {
 });
 
 Deno.test("planChild() opens a program from outside before anything can hide it", () => {
-  const steps = plan({ privateTmp: true }, { command: "/tmp/deno", fromOutside: true, args: ["run"] }).child.map(
+  const steps = plan({ privateTmp: true }, { command: "/tmp/deno", fromOutside: "/tmp/deno", args: ["run"] }).child.map(
     describeCall,
   );
   assertEquals(steps[2], `openat(AT_FDCWD, "/tmp/deno", O_RDONLY|O_CLOEXEC|O_PATH)`);

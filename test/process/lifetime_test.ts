@@ -51,6 +51,26 @@ for (const user of USERS) {
     await until("the children are gone", () => !pids.some(isRunning));
   });
 
+  isolatedTest(`what is in a sandbox dies with its parent, whatever it does about that, as ${user}`, async () => {
+    const prctl = { x86_64: 157, aarch64: 167 }[Deno.build.arch]; // PR_SET_PDEATHSIG, to none.
+    const code = `
+      for (const options of [{}, { seccomp: false }]) {
+        const script = "syscall(${prctl}, 1, 0, 0, 0, 0); $SIG{$_} = 'IGNORE' for keys %SIG; print qq(ready); close STDOUT; sleep 60";
+        const args = ["-e", script];
+        const child = Namespace.sandbox(options).command("perl", { args, stdin: "null", stdout: "piped" }).spawn();
+        console.error(await child.stdout.text());
+        (globalThis.pids ??= []).push(child.pid);
+      }
+      console.log(pids.join(" "));
+      setTimeout(() => {}, 60_000);`;
+    const { program, pids } = await started(code, { user });
+    assertEquals(pids.map(isRunning), [true, true]);
+    program.kill("SIGKILL");
+    const { stderr } = await ended(program);
+    assertEquals(stderr, "ready\nready\n");
+    await until("the children are gone", () => !pids.some(isRunning));
+  });
+
   isolatedTest(`termChild: false leaves signals to the program; the child dies with it (P10), as ${user}`, async () => {
     const code = `${SLEEP} console.log(sleep({ privatePid: true, termChild: false }).pid);`;
     const { program, pids } = await started(code, { user });

@@ -30,9 +30,14 @@ const boundReadonly = (folder: string): readonly MountOptions[] => [
 
 const ATTEMPTS: readonly Attempt[] = [
   { name: "the outer path", script: "ls -d $OUT; cat $OUT/secret", says: /No such file/ },
-  { name: "/proc/1/root", script: "cat /proc/1/root$OUT/secret; ls /proc/1/root/", says: /No such file[^]*usr/ },
+  {
+    name: "/proc/1/root",
+    script: "cat /proc/1/root$OUT/secret; ls /proc/1/root/",
+    says: /Permission denied[^]*denied/,
+  },
   { name: "/proc/self/root with ..", script: "cat /proc/self/root/../../../..$OUT/secret", says: /No such file/ },
-  { name: "/proc/1/cwd", script: "cat /proc/1/cwd/../../..$OUT/secret", says: /No such file/ },
+  { name: "/proc/1/cwd", script: "cat /proc/1/cwd/../../..$OUT/secret", says: /Permission denied/ },
+  { name: "/proc/2/cwd", script: "cat /proc/2/cwd/../../..$OUT/secret; ls /proc/2/root/", says: /No such file[^]*usr/ },
   { name: ".. from /", script: "cd /..; cat ../../..$OUT/secret; ls -A /..", says: /No such file[^]*usr/ },
   {
     name: "leaked descriptors (CVE-2024-21626)",

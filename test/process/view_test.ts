@@ -280,7 +280,7 @@ for (const user of USERS) {
     ]);
     assertMatch(
       result!.stdout,
-      /^\/home\/sandbox sandbox sandbox\nsandbox\n1000\nbin dev etc home .*tmp usr 1\n[^]*written\nCapEff:\s0{16}\n$/,
+      /^\/home\/sandbox sandbox sandbox\nsandbox\n1000\nbin dev etc home .*tmp usr 2\n[^]*written\nCapEff:\s0{16}\n$/,
     );
     assertEquals(result!.stderr.match(/Read-only file system/g)?.length, 3, result!.stderr);
   });

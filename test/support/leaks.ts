@@ -140,7 +140,7 @@ await new Deno.Command("/bin/true").output();
 const ignored = (): void => {};
 Deno.addSignalListener("SIGCHLD", ignored);
 Deno.removeSignalListener("SIGCHLD", ignored);
-new Namespace().command("/bin/true").outputSync();
+new Namespace({ init: true }).command("/bin/true").outputSync();
 {
   const before = holdings();
   await new Namespace().command("/bin/true").output();
