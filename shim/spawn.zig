@@ -21,8 +21,9 @@
 //! What the child must not do, because the memory is shared: allocate, take locks, touch globals, return.
 //! It is only system calls over a copy of the plan that no one else knows of. Several threads may be in here at once.
 //!
-//! A plan may ask for memory of the child's own (`plan.own_memory`), since setns(2) into a time namespace takes it. Then
-//! it is a fork after all, but for the mapping with the plan and what came of it, and nothing clears `exec_pending`: the
+//! A plan may ask for memory of the child's own (`plan.own_memory`): setns(2) into a time namespace takes it, the score for
+//! the out-of-memory killer is the memory's, and a child that becomes another user must not have that of its parent, which
+//! others of that user could then look into by /proc/<child>/mem. Then it is a fork after all, but for the mapping with the plan and what came of it, and nothing clears `exec_pending`: the
 //! kernel marks it as it marks Words.parent, by the child's list of robust futexes (parent_watch.zig).
 
 const std = @import("std");
@@ -99,9 +100,6 @@ pub fn spawn(bytes: []const u8, cgroup: i32, report: *Report, results: []i64) vo
     _ = linux.sigprocmask(linux.SIG.SETMASK, &every, &before);
     defer _ = linux.sigprocmask(linux.SIG.SETMASK, &before, null);
     reapable();
-    // The child may change its ids, and that makes the memory that both have undumpable: /proc/self would be root's.
-    const dumpable = linux.prctl(@intFromEnum(linux.PR.GET_DUMPABLE), 0, 0, 0, 0);
-    defer restoreDumpable(dumpable);
     const words = shared.plan.words();
     if (words) |place| shared.watch.begin(&place.parent);
     defer if (words != null) shared.watch.end();
@@ -268,12 +266,6 @@ fn reapable() void {
     _ = signals.sigaction(.CHLD, &action, null);
 }
 
-fn restoreDumpable(before: usize) void {
-    if (before != 1) return; // SUID_DUMP_USER is the only value that can be set and that is worth it.
-    const now = linux.prctl(@intFromEnum(linux.PR.GET_DUMPABLE), 0, 0, 0, 0);
-    if (now != before) _ = linux.prctl(@intFromEnum(linux.PR.SET_DUMPABLE), before, 0, 0, 0);
-}
-
 // ── In the child, in memory that the parent is using ─────────────────────────────────────────────────────
 
 fn childMain(address: usize) callconv(.c) u8 {
@@ -310,8 +302,10 @@ fn futexWait(word: *const u32, expected: u32, timeout: ?*const linux.timespec) v
 
 const FUTEX_WAITERS = 0x8000_0000;
 const FUTEX_OWNER_DIED = 0x4000_0000;
+const CLD_STOPPED = 5;
 
-/// The kernel marks the word, unless the child is ended before it could ask for that.
+/// The kernel marks the word, unless the child is ended before it could ask for that. Others of the user that it has become
+/// may stop it meanwhile, and are not to stop its parent by that: then it is killed.
 fn untilMarked(word: *const u32, pidfd: i32) void {
     const patience: linux.timespec = .{ .sec = 0, .nsec = 20 * std.time.ns_per_ms };
     while (true) {
@@ -319,7 +313,11 @@ fn untilMarked(word: *const u32, pidfd: i32) void {
         if (value & FUTEX_OWNER_DIED != 0) return;
         futexWait(word, value, &patience);
         var info: linux.siginfo_t = std.mem.zeroes(linux.siginfo_t);
-        const waited = linux.waitid(.PIDFD, pidfd, &info, linux.W.EXITED | linux.W.NOHANG | linux.W.NOWAIT | kernel_linux.__WALL, null);
-        if (linux.errno(waited) != .SUCCESS or info.fields.common.first.piduid.pid != 0) return;
+        const states = linux.W.EXITED | linux.W.STOPPED | linux.W.NOHANG | linux.W.NOWAIT | kernel_linux.__WALL;
+        const waited = linux.waitid(.PIDFD, pidfd, &info, states, null);
+        if (linux.errno(waited) != .SUCCESS) return;
+        if (info.fields.common.first.piduid.pid == 0) continue;
+        if (info.code != CLD_STOPPED) return;
+        _ = linux.pidfd_send_signal(pidfd, .KILL, null, 0);
     }
 }

@@ -297,5 +297,6 @@ export function planUpToProgram(
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));
   const { cloneFlags, cloneOption, parent } = world;
-  return { cloneFlags, cloneOption, ownMemory: settings.time !== undefined, parent, child: steps };
+  const ownMemory = settings.time !== undefined || changesIds || privileges?.oomScoreAdj !== undefined;
+  return { cloneFlags, cloneOption, ownMemory, parent, child: steps };
 }

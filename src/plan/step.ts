@@ -128,7 +128,10 @@ export interface Plan {
   readonly cloneFlags: Named;
   /** What is said to be the option that asked for those flags. */
   readonly cloneOption: string | undefined;
-  /** Whether the child is not to share memory with its parent until it executes its program. */
+  /**
+   * Whether the child is not to share memory with its parent until it executes its program: as another user it would let
+   * others of that user look into it (ptrace(2)), and it shares what belongs to a memory and not to a process.
+   */
   readonly ownMemory?: boolean;
   /** Executed by the parent once the child exists, before the child is let go on. */
   readonly parent: readonly Step[];

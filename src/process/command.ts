@@ -27,7 +27,6 @@ import { extraOf, makeTerminal } from "./descriptors.ts";
 import { type Cgroup, makeOwnCgroup } from "./cgroup.ts";
 import { EphemeralView } from "./ephemeral.ts";
 import { InitReport, launcherFd } from "./init.ts";
-import { keepingOwnScore } from "./oom_score.ts";
 import { ChildProcess, type CommandOutput, commandOutput, commandStatus, type Pipes } from "./child.ts";
 import { collectSync, END_OF_INPUT } from "./streams.ts";
 import { Guard } from "./termination.ts";
@@ -208,9 +207,7 @@ export class Command implements Deno.Command {
       const plan = planChild(withSubordinateIds(settings, caller), child, caller);
       if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, this.#trace());
       const own = { terminal: terminal?.peer, cgroup: cgroup?.fd };
-      const start = (): ReturnType<typeof shim.spawn> => shim.spawn(plan, this.#trace(), own);
-      const setsScore = this.#settings.privileges?.oomScoreAdj !== undefined;
-      const spawned = setsScore ? keepingOwnScore(start) : start();
+      const spawned = shim.spawn(plan, this.#trace(), own);
       if ("step" in spawned) throw refusal(spawned, program);
       const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
       const isTerminal = terminal !== undefined;

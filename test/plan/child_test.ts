@@ -191,6 +191,16 @@ Deno.test("planChild() looks for a name in PATH as execvp does", () => {
   assertEquals(fallback.map((step) => step.args[0]), ["/bin/x", "/bin/sh", "/usr/bin/x", "/bin/sh"]);
 });
 
+Deno.test("planChild() has a child that becomes somebody else be in no memory of its parent's", () => {
+  const own = (options: NamespaceOptions, child: Partial<ChildSettings> = {}) => plan(options, child).ownMemory;
+  assertEquals([own({}), own({ privateUser: { uid: 5 }, groups: [] }), own({ capabilities: "none" })], [
+    false,
+    false,
+    false,
+  ]);
+  assertEquals([own({}, { uid: 5 }), own({}, { gid: 5 }), own({ oomScoreAdj: 5 })], [true, true, true]);
+});
+
 Deno.test("planChild() opens a program from outside before anything can hide it", () => {
   const steps = plan({ privateTmp: true }, { command: "/tmp/deno", fromOutside: "/tmp/deno", args: ["run"] }).child.map(
     describeCall,

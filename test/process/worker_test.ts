@@ -80,3 +80,30 @@ isolatedTest("spawn() in several Workers at once works as in the program", async
   const expected = `${line}\n${line}\n${line}\ntrue\n`;
   assertEquals({ code, signal, stdout, stderr }, { code: 0, signal: null, stdout: expected, stderr: "" });
 });
+
+isolatedTest("commands as other users, by several threads at once, leave this program's memory its own", async () => {
+  const libc = `
+    const { prctl } = Deno.dlopen("libc.so.6", { prctl: { parameters: ["i32"], result: "i32" } }).symbols;
+    const isDumpable = () => prctl(3) === 1;
+    const ids = { uid: 65534, gid: 65534 };
+    function run(options, rounds) {
+      let dumpable = true;
+      for (let round = 0; round < rounds; round++) {
+        new Namespace().command("true", options).outputSync();
+        dumpable &&= isDumpable();
+      }
+      return dumpable;
+    }`;
+  const { stdout, stderr } = await runProgram(
+    withWorkers(
+      `${libc} self.postMessage(0); const both = [run({}, 30), run(ids, 30)]; self.postMessage(both.join());`,
+      `${libc}
+      const { worker } = await start();
+      const said = new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
+      console.log(run(ids, 60), await said, isDumpable());
+      worker.terminate();`,
+    ),
+    { permissions: ["-A"] },
+  );
+  assertEquals([stdout, stderr], ["true true,true true\n", ""]);
+});
