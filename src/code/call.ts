@@ -47,18 +47,21 @@ export function callerOf(below: Function): Caller {
 }
 
 /**
- * What the code returned.
+ * Reads a reply: returns what returns what the code returned, and throws what it threw, with the caller's frames below its
+ * own.
  *
- * @throws What the code threw, with the caller's frames below its own.
+ * @throws {TypeError | RangeError} When it is no value.
  */
-export function valueOf(reply: Reply, caller: Caller): unknown {
+export function decodeReply(reply: Reply, caller: Caller): () => unknown {
   const value = clone.decode(reply.bytes);
-  if (reply.kind === RETURNED) return value;
+  if (reply.kind === RETURNED) return () => value;
   if (Error.isError(value)) {
     const error = value as Error;
     error.stack = withCaller(error.stack ?? String(error), caller);
   }
-  throw value;
+  return () => {
+    throw value;
+  };
 }
 
 /** The error of a call whose process has ended. */

@@ -9,7 +9,7 @@ import { checkNames } from "../checks.ts";
 import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import type { Trace } from "../process/command.ts";
-import { type Caller, endedError, prepareCall, valueOf } from "./call.ts";
+import { type Caller, decodeReply, endedError, prepareCall } from "./call.ts";
 import type { Channel } from "./channel.ts";
 import { DenoProcess } from "./deno_process.ts";
 import { type CodeOptions, killNow, launch, LAUNCH_OPTION_NAMES, type Launched } from "./launch.ts";
@@ -80,9 +80,12 @@ async function receive(
 ): Promise<unknown> {
   const ended = child.status.finally(() => channel.end());
   try {
-    const [reply, status] = await Promise.all([channel.receive(), ended]);
-    if (reply === undefined) throw endedError(status, signal, caller);
-    return valueOf(reply, caller);
+    const reply = await channel.receive();
+    if (reply === undefined) throw endedError(await ended, signal, caller);
+    channel.close(); // There is no more to come, and who writes more does not wait for somebody to read it.
+    const outcome = decodeReply(reply, caller);
+    await ended;
+    return outcome();
   } finally {
     channel.close();
     killNow(child); // Where it wrote what is no reply.

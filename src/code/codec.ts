@@ -41,6 +41,8 @@ export function codec(): Codec {
   const BUFFER = 17, VIEW = 18, WRAPPER = 19, ERROR = 20, DOM_EXCEPTION = 21;
   /** What is smaller is copied into the bytes around it. */
   const OWN_PART_SIZE = 16 * 1024;
+  /** What all buffers of a message together may grow to, in bytes: address space is taken for it at once. */
+  const RESERVED_MAX = 2 ** 32;
 
   // deno-lint-ignore no-explicit-any -- constructors with nothing in common
   type Class = any;
@@ -303,6 +305,7 @@ export function codec(): Codec {
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     const objects: unknown[] = [];
     let at = 0;
+    let reserved = 0;
 
     function byte(): number {
       return view.getUint8(at++);
@@ -365,8 +368,13 @@ export function codec(): Codec {
     function view_(): unknown {
       const id = objects.length;
       keep(undefined); // Its buffer comes after it.
-      const [kind, offset, length] = [byte(), count(), count()];
-      return objects[id] = new views[kind](read(), offset, length);
+      const [View, offset, length] = [views[byte()], count(), count()];
+      const buffer = read();
+      // Of a number, or of anything with a length, it would be a view of so much new memory.
+      if (View === undefined || !(buffer instanceof ArrayBuffer)) {
+        throw new TypeError("Cannot decode a value: it is a view of no buffer");
+      }
+      return objects[id] = new View(buffer, offset, length);
     }
 
     function read(): unknown {
@@ -429,6 +437,10 @@ export function codec(): Codec {
           const most = count();
           const data = raw();
           if (most === 0) return keep(data.slice().buffer);
+          reserved += most - 1;
+          if (!(reserved <= RESERVED_MAX)) {
+            throw new RangeError("Cannot decode a value: its buffers could grow to more than there is room for");
+          }
           const buffer = keep(new ArrayBuffer(data.length, { maxByteLength: most - 1 }));
           new Uint8Array(buffer).set(data);
           return buffer;

@@ -8,7 +8,7 @@ import type { Settings } from "../options.ts";
 import type { ChildProcess } from "../process/child.ts";
 import { checkSignal, type Trace } from "../process/command.ts";
 import { Guard } from "../process/termination.ts";
-import { type Call, type Caller, endedError, valueOf } from "./call.ts";
+import { type Call, type Caller, decodeReply, endedError } from "./call.ts";
 import type { Channel } from "./channel.ts";
 import { READY_ID } from "./inside.ts";
 import { type CodeOptions, killNow, launch, type Launched } from "./launch.ts";
@@ -174,7 +174,7 @@ export class Connection {
         if (pending === undefined) throw new TypeError("Cannot read a reply: nobody waits for it");
         this.#calls.delete(reply.id);
         try {
-          pending.resolve(valueOf(reply, pending.caller));
+          pending.resolve(decodeReply(reply, pending.caller)());
         } catch (error) {
           pending.reject(error);
         }

@@ -213,6 +213,25 @@ Deno.test("codec() refuses bytes that are cut short, or too many, or none of its
   assertThrows(() => decode(new Uint8Array([9, 0])), TypeError, "refers to what is not there");
 });
 
+Deno.test("codec() takes no more memory for views and growing buffers than came", () => {
+  const [VIEW, UINT8, FLOAT64] = [18, 2, 9];
+  const view = (kind: number, ...of: number[]) => decode(Uint8Array.of(VIEW, kind, 0, 0, ...of));
+  const length = [...new Uint8Array(new Float64Array([8e9]).buffer)].reverse();
+  assertThrows(() => view(UINT8, 5, ...length), TypeError, "it is a view of no buffer"); // Of a number.
+  assertThrows(() => view(FLOAT64, 12, 255, 255, 255, 255, 15, 0), TypeError, "it is a view of no buffer"); // Of an array.
+  assertThrows(
+    () => view(UINT8, 10, 1, 7, 6, ...new TextEncoder().encode("length"), 5, ...length),
+    TypeError,
+    "it is a view of no buffer",
+  );
+  assertThrows(() => view(99, 17, 0, 0), TypeError, "it is a view of no buffer");
+  const growing = (count: number) =>
+    Array.from({ length: count }, () => new ArrayBuffer(1, { maxByteLength: 2 ** 30 }));
+  const carried = decode(new Uint8Array(bytesOf(growing(4)))) as ArrayBuffer[];
+  assertEquals(carried.map(({ maxByteLength }) => maxByteLength), Array(4).fill(2 ** 30));
+  assertThrows(() => decode(bytesOf(growing(5))), RangeError, "could grow to more than there is room for");
+});
+
 Deno.test("codec() survives bytes changed at random: it decodes or throws", () => {
   const bytes = bytesOf({
     a: [1, "two", new Map([[3n, new Uint8Array(4)]])],

@@ -502,3 +502,20 @@ isolatedTest("an unreferenced spawn() lets the program end, and ends with it", a
   );
   assertEquals([code, stderr], [0, ""]);
 });
+
+isolatedTest("run() does not wait for code that has replied and goes on writing", async () => {
+  const code = () => {
+    const { prototype } = Deno.FsFile;
+    const { writeSync } = prototype;
+    let parts = 0;
+    prototype.writeSync = function (bytes: Uint8Array): number {
+      const size = writeSync.call(this, bytes);
+      while (parts++ > 0) writeSync.call(this, new Uint8Array(1 << 16)); // After a header and a value.
+      return size;
+    };
+    return "replied";
+  };
+  const process = new Namespace({ privatePid: true }).spawn(code, { permissions: "none", stderr: "null" });
+  assertEquals(await process.result, "replied");
+  assertEquals((await process.status).success, false);
+});
