@@ -70,7 +70,8 @@ export class Namespace implements AsyncDisposable {
    * - `privateTmp`, `privatePid` with `init` (PID 1 is none of the command's, and dies with this process whatever the command
    *   does) and its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only
    *   (a caller that is root owns them, for the kernel, inside too), `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
-   * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability
+   * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability; with
+   *   `disableUserNamespaces`, unless `privateUser` is given
    * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`
    * - `env: { HOME: "/home/sandbox", USER: "sandbox", LOGNAME: "sandbox" }`; all other variables are the caller's, with what
    *   is secret in them, unless a command has `clearEnv`

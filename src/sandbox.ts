@@ -37,6 +37,9 @@ const GROUP = `root:x:0:\nsandbox:x:${ID}:\nnogroup:x:65534:\n`;
 /** What programs ask for themselves before they look into /etc/passwd. */
 const ENVIRONMENT = { HOME, USER: "sandbox", LOGNAME: "sandbox" } as const;
 
+/** Files of /proc that tell of the whole system: names of keys, and where timers are in the kernel. */
+const HIDDEN = ["keys", "timer_list"];
+
 /** What there is of the outside, and what is made. */
 function view(hasProc: boolean): MountOptions[] {
   const readonly = (source: string): MountOptions => {
@@ -45,6 +48,7 @@ function view(hasProc: boolean): MountOptions[] {
   return [
     ...SYSTEM.map(readonly),
     ...hasProc ? SYSTEM_PROC.map((name) => readonly(`/proc/${name}`)) : [],
+    ...hasProc ? HIDDEN.map((name): MountOptions => ({ type: "hide", target: `/proc/${name}` })) : [],
     ...SETTINGS.map((name) => readonly(`/etc/${name}`)),
     { type: "file", target: "/etc/passwd", content: PASSWD },
     { type: "file", target: "/etc/group", content: GROUP },
@@ -70,6 +74,8 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     newSession: true,
     privateKeyring: true,
     seccomp: "default",
+    // Whoever is root inside could undo it.
+    ...given.privateUser === undefined ? { disableUserNamespaces: true } : {},
     ...given,
     root,
     ...root === "empty" ? { env: { ...ENVIRONMENT, ...env } } : {},

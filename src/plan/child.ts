@@ -112,15 +112,14 @@ interface World {
 /** The last world of each settings, since most programs are one caller all their life. */
 const worlds = new WeakMap<
   Settings,
-  { readonly caller: Caller; readonly hasTerminal: boolean; readonly isOutside: boolean; readonly world: World }
+  { readonly caller: Caller; readonly hasTerminal: boolean; readonly world: World }
 >();
 
-function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean, isOutside: boolean): World {
+function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean): World {
   const known = worlds.get(settings);
-  const isKnown = known?.caller === caller && known.hasTerminal === hasTerminal && known.isOutside === isOutside;
-  if (isKnown) return known.world;
-  const world = planWorld(settings, caller, hasTerminal, isOutside);
-  worlds.set(settings, { caller, hasTerminal, isOutside, world });
+  if (known?.caller === caller && known.hasTerminal === hasTerminal) return known.world;
+  const world = planWorld(settings, caller, hasTerminal);
+  worlds.set(settings, { caller, hasTerminal, world });
   return world;
 }
 
@@ -128,13 +127,11 @@ function worldOf(settings: Settings, caller: Caller, hasTerminal: boolean, isOut
  * What is done inside, once the namespaces are there, whoever does it.
  *
  * @param hasTerminal Whether a terminal of its own is there already.
- * @param isOutside Whether what is to be executed is opened at a path of the outside.
  */
 export function furnish(
   settings: Settings,
   hasUser: boolean,
-  hasTerminal = false,
-  isOutside = false,
+  hasTerminal: boolean,
 ): readonly Step[] {
   const { namespaces } = settings;
   const steps: Step[] = [];
@@ -147,7 +144,7 @@ export function furnish(
   if (settings.tmp !== undefined) furniture.push({ target: "/tmp", mount: mountTmp(settings.tmp) });
   if (settings.proc) furniture.push({ target: "/proc", mount: mountProc() });
   if (settings.view === undefined) steps.push(...furniture.map(({ mount }) => mount));
-  else steps.push(...furnishView(settings.view, furniture, { hasUser, hasTerminal, isOutside }));
+  else steps.push(...furnishView(settings.view, furniture, hasUser, hasTerminal));
   return steps;
 }
 
@@ -157,7 +154,7 @@ export function hasUserNamespace({ namespaces, userIfNeeded }: Settings, caller:
   return needsUser || namespaces.has("user");
 }
 
-function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean, isOutside: boolean): World {
+function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean): World {
   const { namespaces } = settings;
   const hasUser = hasUserNamespace(settings, caller);
   const { cgroup } = settings;
@@ -174,7 +171,7 @@ function planWorld(settings: Settings, caller: Caller, hasTerminal: boolean, isO
       : { ...named, name: named.value === 0 ? INTO_CGROUP : `${named.name}|${INTO_CGROUP}` },
     cloneOption: asked.size === 0 ? undefined : [...asked].join(", "),
     parent: hasUser ? writeUserMaps(settings.user, caller, namespaces.get("user")) : [],
-    steps: furnish(settings, hasUser, hasTerminal, isOutside),
+    steps: furnish(settings, hasUser, hasTerminal),
     hidesFolders: settings.tmp !== undefined || settings.proc || settings.view !== undefined,
   };
 }
@@ -262,7 +259,7 @@ export function planUpToProgram(
   kept?: Extra,
 ): Plan {
   const hasTerminal = first.includes(TAKE_TERMINAL[0]!);
-  const world = worldOf(settings, caller, hasTerminal, typeof place.fromOutside === "string");
+  const world = worldOf(settings, caller, hasTerminal);
   const user = hasUserNamespace(settings, caller) ? settings.user : undefined;
   const steps: Step[] = [...DIE_WITH_PARENT];
   if (world.parent.length > 0) steps.push(WAIT_FOR_PARENT);

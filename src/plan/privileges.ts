@@ -38,8 +38,13 @@ export function beforeMounts({ oomScoreAdj, disableUserNamespaces }: PrivilegeSe
   const steps: Step[] = [];
   const write = (path: string, value: number, what: string, option: string): void => {
     const content: Bytes = { bytes: utf8.encode(String(value)), name: `"${value}"` };
-    const open: Step = { call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_WRONLY], what, option, opens: true };
-    steps.push(open, { call: "write", args: [{ resultOf: open }, content, content.bytes.length], what, option });
+    const open: Step = { call: "openat", args: [AT_FDCWD, path, O_CLOEXEC_WRONLY], what, option };
+    const fd = { resultOf: open };
+    steps.push(
+      open,
+      { call: "write", args: [fd, content, content.bytes.length], what, option },
+      { call: "close", args: [fd], what, option }, // A mount that is written to cannot be made read-only.
+    );
   };
   if (disableUserNamespaces) {
     // Whoever's /proc it is, what is written is of the user namespace that the writer is in.

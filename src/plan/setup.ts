@@ -100,7 +100,7 @@ export function planSetup(settings: Settings, caller: Caller): SetupPlan {
   };
   return {
     open: [...made.map(([kind, file]) => openNamespace(file, namespaces.get(kind))), OPEN_FOLDER],
-    enter: made.length === 0 ? [] : [unshare, ...furnish(settings, false)],
+    enter: made.length === 0 ? [] : [unshare, ...furnish(settings, false, false)],
     kinds: made.map(([, , flag]) => flag),
   };
 }

@@ -52,7 +52,6 @@ export function enterTime(time: TimeSettings): readonly Step[] {
     args: [AT_FDCWD, "/proc/self/timens_offsets", O_CLOEXEC_WRONLY],
     what: "open the clock offsets of the time namespace",
     option,
-    opens: true,
   };
   const write: Step = {
     call: "write",
@@ -60,5 +59,7 @@ export function enterTime(time: TimeSettings): readonly Step[] {
     what: `set the clock offsets (${content.trim().replaceAll("\n", ", ")})`,
     option,
   };
-  return [unshare, open, write, namespace, enter];
+  // A mount that is written to cannot be made read-only: see `ViewPlan.finish`.
+  const close: Step = { call: "close", args: [{ resultOf: open }], what: "have set the clock offsets", option };
+  return [unshare, open, write, close, namespace, enter];
 }

@@ -76,6 +76,7 @@ const NO_LINKS = how(
 /** Opens a file that was just made. */
 const TO_WRITE = how(0o2001001, "O_WRONLY|O_TRUNC|O_CLOEXEC", 4, "RESOLVE_NO_SYMLINKS");
 
+const DEVICE_FLAGS = { readonly: true, nosuid: true, noexec: true } as const;
 const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"] as const;
 const DEVICE_LINKS = [
   ["fd", "/proc/self/fd"],
@@ -92,25 +93,18 @@ export interface Furniture {
   readonly mount: Step;
 }
 
-/** What a view has to do with beside its mounts. */
-export interface ViewNeeds {
-  /** Whether it is made in a user namespace, where the kernel allows less. */
-  readonly hasUser: boolean;
-  /** Whether the command has a terminal of its own. */
-  readonly hasTerminal: boolean;
-  /** Whether what is executed in it was opened at a path of the outside. */
-  readonly isOutside: boolean;
-}
-
 /**
  * Plans what is seen.
  *
  * @param furniture What is mounted before the mounts that were asked for.
+ * @param hasUser Whether it is done in a user namespace, where the kernel allows less.
+ * @param hasTerminal Whether the command has a terminal of its own.
  */
 export function furnishView(
   view: ViewSettings,
   furniture: readonly Furniture[],
-  { hasUser, hasTerminal, isOutside }: ViewNeeds,
+  hasUser: boolean,
+  hasTerminal: boolean,
 ): readonly Step[] {
   const { root, mounts, ephemeral = 0 } = view;
   const plan = new ViewPlan(root, hasUser, hasTerminal, view.ephemeral === undefined ? "root" : "ephemeral");
@@ -118,7 +112,7 @@ export function furnishView(
   for (const mount of mounts.slice(0, ephemeral)) plan.add(mount, "ephemeral");
   plan.sourcesAreInside = view.ephemeral !== undefined; // What is bound is written to, and that is not to be done outside.
   for (const mount of mounts.slice(ephemeral)) plan.add(mount, "mounts");
-  return plan.finish(isOutside);
+  return plan.finish();
 }
 
 type Descriptor = { readonly resultOf: Step };
@@ -167,17 +161,16 @@ class ViewPlan {
   }
 
   /**
-   * The new root becomes the only one. By /proc/self/exe a program has the mount that it was opened through, and so all of
-   * the old ones are made read-only first: these are the child's own, and what is bound inside is apart from them.
+   * The new root becomes the only one. What the child has opened at a path of the outside, /dev/null or its executable,
+   * leads on to the mount that it was opened through, by /proc/self. So all of the old ones are made read-only: these are
+   * the child's own, and what is bound inside is apart from them.
    */
-  finish(isOutside: boolean): readonly Step[] {
+  finish(): readonly Step[] {
     this.#option = this.#rootOption;
-    if (isOutside) {
-      const what = "make the old root read-only";
-      const old = this.#step("openat", [this.#stage, "old", O_CLOEXEC_PATH], what);
-      this.#setAttributes(old, EMPTY_PATH_ALL, { readonly: true }, what);
-      this.#close(old, what);
-    }
+    const what = "make the old root read-only";
+    const old = this.#step("openat", [this.#stage, "old", O_CLOEXEC_PATH], what);
+    this.#setAttributes(old, EMPTY_PATH_ALL, { readonly: true }, what);
+    this.#close(old, what);
     this.#step("fchdir", [this.#stage], "leave the old root");
     this.#step("chroot", ["."], "leave the old root");
     this.#step("fchdir", [this.#root], "enter the new root");
@@ -408,13 +401,15 @@ class ViewPlan {
     const what = `make a small /dev at "${target}"`;
     this.#enterTarget(target, what);
     const attributes = flags(MS_NOSUID | MS_NODEV | MS_NOEXEC, MOUNT_FLAG_NAMES);
-    this.#step("mount", ["tmpfs", ".", "tmpfs", attributes, "mode=755,size=1m"], what);
+    this.#step("mount", ["tmpfs", ".", "tmpfs", attributes, "mode=755"], what); // With /dev/shm in it.
     const dev = this.#open(target, what);
     for (const name of DEVICES) {
       const device = `bind "/dev/${name}"`;
       const tree = this.#step("open_tree", [AT_FDCWD, `/dev/${name}`, CLONE_ONE], device);
       this.#step("mknodat", [dev, name, fileMode(0o666)], device);
       this.#step("move_mount", [tree, "", dev, name, F_EMPTY], device);
+      // It may belong to the caller, and so to the command. What is written to a device is written to no file system.
+      this.#setAttributes(tree, EMPTY_PATH, DEVICE_FLAGS, device);
       this.#close(tree, device);
     }
     for (const [name, to] of DEVICE_LINKS) this.#step("symlinkat", [to, dev, name], what);

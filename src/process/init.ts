@@ -8,7 +8,7 @@ import { errnoNumber } from "../abi/errno.ts";
 import { NamespaceError } from "../errors.ts";
 import { initImage } from "../launch/compile.ts";
 import { type Ending, library } from "../machine/library.ts";
-import { sealedMemory } from "./memory.ts";
+import { EVERY_SEAL_AND_EXEC, sealedMemory } from "./memory.ts";
 
 /** `Report` of shim/report.zig: stage, step, errno. */
 const REPORT_WORDS = 3;
@@ -31,12 +31,12 @@ export function launcherFd(): number {
   return launcher ??= intoMemory(initImage(Deno.build.arch));
 }
 
-/** Children to come are executed from it, too: none that has been may write to it by way of /proc/1/exe. */
+/** Children to come are executed from it, too: none that has been may change it by way of /proc/1/exe, chmod(2) included. */
 function intoMemory(image: Uint8Array): number {
   const content = { bytes: image, name: "<launcher>" };
   const why = { what: "put init into memory", option: "init" };
   try {
-    return sealedMemory(content, MFD_EXEC, why);
+    return sealedMemory(content, MFD_EXEC, why, EVERY_SEAL_AND_EXEC);
   } catch (error) {
     if (!(error instanceof NamespaceError) || error.code !== "EINVAL") throw error;
     return sealedMemory(content, MFD_SEALING, why);

@@ -164,7 +164,8 @@ function realCalls(parent: readonly TracedCall[], child: readonly TracedCall[], 
   const cloned = parent.findIndex(({ call, result }) => call === "clone3" && result === pid);
   assert(cloned >= 0);
   // Then it waits for the child or, where that was faster, puts its own affairs in order.
-  const met = parent.findIndex(({ call }, index) => index > cloned && (call === "futex" || call === "prctl"));
+  const own = ["futex", "rt_sigprocmask", "set_robust_list"];
+  const met = parent.findIndex(({ call }, index) => index > cloned && own.includes(call));
   const executed = child.findIndex(({ call, result }) => call.startsWith("execve") && result === 0);
   return [...parent.slice(cloned, met), ...child.slice(0, executed + 1)];
 }
@@ -180,7 +181,9 @@ function compareWithSimulator(
 ): void {
   const [clone, ...others] = real;
   const flags = Number(/flags=(0x[0-9a-f]+)/.exec(clone!.line)![1]);
-  const isAlone = simulated.some(({ call }) => call === "setns");
+  const isAlone = simulated.some(({ call, args }) => {
+    return ["setns", "setresuid", "setresgid"].includes(call) || args.includes("/proc/self/oom_score_adj");
+  });
   assertEquals(simulated[0]!.args, [flags - CLONE_OWN - (isAlone ? 0 : CLONE_SHARING)], title);
   assertEquals(others.map(({ call }) => call), simulated.slice(1).map(({ call }) => call), title);
 

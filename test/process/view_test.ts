@@ -286,6 +286,39 @@ for (const user of USERS) {
   });
 }
 
+isolatedTest("a root of its own goes with all that writes to files of the outside before it is there", () => {
+  const options: NamespaceOptions = {
+    privateTime: { boottime: 86_400 },
+    oomScoreAdj: 100,
+    disableUserNamespaces: true,
+  };
+  for (const root of ["empty", "/"]) {
+    const argv = [
+      "-c",
+      "cat /proc/self/oom_score_adj /proc/sys/user/max_user_namespaces; cat /proc/self/timens_offsets",
+    ];
+    const ns = Namespace.sandbox({ ...options, root });
+    assertMatch(
+      new TextDecoder().decode(ns.command("sh", { args: argv }).outputSync().stdout),
+      /^100\n0\nmonotonic .*\nboottime +86400 +0\n$/,
+    );
+  }
+});
+
+isolatedTest("a command cannot change the outer /dev/null by its stdin", async () => {
+  const before = Deno.statSync("/dev/null");
+  const script = "chmod 666 /dev/stdin; touch -d @0 /proc/self/fd/0; cat </dev/stdin; echo x >&1 && echo written >&2";
+  const child = Namespace.sandbox({ seccomp: false }).command("sh", {
+    args: ["-c", script],
+    stdin: "null",
+    stderr: "piped",
+  });
+  const { stderr } = await child.output();
+  assertMatch(new TextDecoder().decode(stderr), /Read-only file system[^]*Read-only file system[^]*written/);
+  const { mode, mtime } = Deno.statSync("/dev/null");
+  assertEquals([mode, mtime], [before.mode, before.mtime]);
+});
+
 isolatedTest("setup() refuses root and mounts", () => {
   assertThrows(() => new Namespace({ root: "empty" }).setup(), TypeError, `Cannot set up "root" in a running process`);
   const mounts = [{ type: "hide", target: "/etc" }] as const;
