@@ -140,6 +140,7 @@ Deno.test("planChild() sets names, loopback and clocks", () => {
     "unshare(CLONE_NEWTIME)",
     `openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_CLOEXEC)`,
     `write(<openat>, "monotonic -1 500000000\\nboottime 60 0\\n", 37)`,
+    "close(<openat>)",
     `openat(AT_FDCWD, "/proc/self/ns/time_for_children", O_RDONLY|O_CLOEXEC)`,
     "setns(<openat>, CLONE_NEWTIME)",
   ]);
