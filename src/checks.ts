@@ -5,6 +5,7 @@
  */
 
 import { nearest } from "./nearest.ts";
+import { quoted } from "./quoted.ts";
 
 /** The user and group ids that there are; 2^32 - 1 means "no id" to the kernel. */
 export const ID_MAX = 0xffff_fffe;
@@ -138,7 +139,7 @@ export function wrongType(name: string, expected: string, value: unknown): TypeE
 
 /** A value as messages show it. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "string") return quoted(value);
   if (Array.isArray(value)) return "an array";
   return typeof value === "object" && value !== null ? "an object" : String(value);
 }

@@ -217,11 +217,12 @@ export class Namespace implements AsyncDisposable {
    * const folder = Deno.makeTempDirSync();
    * await using ns = new Namespace({ ephemeral: true });
    * await ns.command("sh", { args: ["-c", "mkdir new && echo hello > new/file"], cwd: folder }).output();
-   * assertEquals(await ns.changes(), [
-   *   { path: `${folder}/new`, kind: "added", type: "directory", size: 0 },
-   *   { path: `${folder}/new/file`, kind: "added", type: "file", size: 6 },
+   * const changes = await ns.changes();
+   * assertEquals(changes.map(({ kind, path, size }) => [kind, path, size]), [
+   *   ["added", `${folder}/new`, 0],
+   *   ["added", `${folder}/new/file`, 6],
    * ]);
-   * await ns.commit([`${folder}/new`]);
+   * await ns.commit(changes);
    * assertEquals(Deno.readTextFileSync(`${folder}/new/file`), "hello\n");
    * Deno.removeSync(folder, { recursive: true });
    * ```
@@ -239,22 +240,22 @@ export class Namespace implements AsyncDisposable {
    * It is done with the rights of this process, and through no symbolic link. What others have changed outside meanwhile
    * is replaced.
    *
-   * @param paths Which changes: those at these absolute paths, and below them, with the new folders that they are in.
-   * @default {all}
-   * @throws {TypeError} Without the option `ephemeral`.
+   * @param which Which changes: those at absolute paths, and below them, and those that {@linkcode changes} has told, each
+   * alone and only as it was told; with the new folders that they are in. @default {all}
+   * @throws {TypeError} Without the option `ephemeral`, and for a change that was not told.
    * @throws {RangeError} When there is no change at a path.
-   * @throws {Deno.errors.Busy} While a command runs.
+   * @throws {Deno.errors.Busy} While a command runs, and when something is not as it was told any more, here or outside.
    * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
    * @throws {AggregateError} When not all could be taken back then, or what was replaced could not all be removed.
    */
-  async commit(paths?: readonly string[]): Promise<void> {
+  async commit(which?: readonly (string | Change)[]): Promise<void> {
     const view = this.#view();
     const [{ selectChanges, withChanges }, { commitChanges }] = await Promise.all([
       import("./process/changes.ts"),
       import("./process/commit.ts"),
     ]);
     view.refuseIfBusy("commit changes");
-    const select = (all: readonly FoundChange[]) => paths === undefined ? all : selectChanges(all, paths);
+    const select = (all: readonly FoundChange[]) => which === undefined ? all : selectChanges(all, which);
     if (view.written === undefined) select([]);
     else withChanges(view.written, (all, access) => commitChanges(select(all), access, view.written!.journal));
   }

@@ -207,9 +207,9 @@ export interface NamespaceOptions extends PrivilegeOptions {
    * this namespace, and not outside. What {@linkcode mounts} bind is in that view as well. {@linkcode Namespace.changes} lists it, {@linkcode Namespace.commit} does it outside,
    * too, and {@linkcode Namespace.discard} drops it. What is no ordinary file system is read-only, /dev is small and new,
    * and /proc has no writable settings of the system. It is about files alone, and no boundary to who is root without a
-   * user namespace. One command runs at a time; what it leaves running still writes to the view. Implies
-   * {@linkcode privateMount}; takes Linux 5.10, and 5.11 in a user namespace. A `root`, and maps of ids, cannot be given
-   * beside it. @default {false}
+   * user namespace. One command runs at a time, and what it leaves running ends with it: implies {@linkcode init}, unless
+   * {@linkcode privatePid} is `false`. Implies {@linkcode privateMount}; takes Linux 5.10, and 5.11 in a user namespace.
+   * A `root`, and maps of ids, cannot be given beside it. @default {false}
    */
   ephemeral?: boolean | EphemeralOptions | undefined;
   /**
@@ -367,7 +367,10 @@ export function validate(options: NamespaceOptions = {}): Settings {
   const domainname = optionalUtsName(options.domainname, "domainname");
   const tmp = tmpSettings(options.privateTmp);
   const time = timeSettings(options.privateTime);
-  const init = flag("init") ?? false;
+  const ephemeral = ephemeralSettings(options.ephemeral);
+  // What a command leaves running could change what was looked at.
+  const endsAll = ephemeral !== undefined && options.privatePid !== false;
+  const init = flag("init") ?? endsAll;
   const pid = flag("privatePid") ?? init;
   const noProc = flag("noProc") ?? false;
   if (noProc && !pid) {
@@ -400,7 +403,6 @@ export function validate(options: NamespaceOptions = {}): Settings {
   const proc = pid && !noProc;
   const view = viewSettings(options.root, options.mounts);
   const hasRoot = view !== undefined && options.root !== undefined && options.root !== "host";
-  const ephemeral = ephemeralSettings(options.ephemeral);
   if (ephemeral !== undefined && hasRoot) {
     throw new TypeError(`Options "ephemeral" and "root" contradict each other: "ephemeral" makes a root of its own`);
   }
@@ -418,13 +420,13 @@ export function validate(options: NamespaceOptions = {}): Settings {
     );
   }
   want("mount", "privateMount", {
+    ephemeral: ephemeral !== undefined,
     privateTmp: tmp !== undefined,
     privatePid: proc,
     root: hasRoot,
     mounts: view !== undefined,
-    ephemeral: ephemeral !== undefined,
   });
-  want("pid", "privatePid", { init });
+  want("pid", "privatePid", { ephemeral: endsAll && init, init });
   want("net", "privateNet", {});
   want("ipc", "privateIpc", { privateSysvsem: flag("privateSysvsem") ?? false });
   want("uts", "privateUts", { hostname: hostname !== undefined, domainname: domainname !== undefined });

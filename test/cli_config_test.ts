@@ -1,6 +1,8 @@
 // nsrun --config: options from a file, below those of the command line.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { parseCommandLine } from "../src/cli/arguments.ts";
+import { configText } from "../src/cli/config.ts";
 import { nsrun, stdoutOf } from "./support/cli.ts";
 import { USERS } from "./support/nobody.ts";
 import { makeSchema, SCHEMA_FILE } from "./support/schema.ts";
@@ -23,6 +25,84 @@ Deno.test("the schema of --config is that of the options", async () => {
   const made = JSON.parse(await makeSchema());
   assertEquals(committed, made, `run "deno task schema"`);
   assert(["privateTmp", "hostname", "noNewPrivs", "unsetEnv", "command"].every((name) => name in made.properties));
+});
+
+/** As much of JSON Schema as the schema has. */
+function isValid(schema: Schema | boolean, value: unknown): boolean {
+  if (typeof schema === "boolean") return schema;
+  const { type, anyOf, items, prefixItems = [], minItems = 0, properties = {}, required = [], propertyNames } = schema;
+  const { additionalProperties = true, exclusiveMinimum = -Infinity } = schema;
+  if ("const" in schema && schema.const !== value) return false;
+  if (schema.enum !== undefined && !schema.enum.includes(value)) return false;
+  if (anyOf !== undefined && !anyOf.some((one) => isValid(one, value))) return false;
+  if (type === undefined) return true;
+  if (type === "array") {
+    return Array.isArray(value) && value.length >= minItems &&
+      value.every((one, index) => isValid(prefixItems[index] ?? items ?? true, one));
+  }
+  if (type !== "object") return typeof value === type && !(type === "number" && (value as number) <= exclusiveMinimum);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return required.every((name) => name in value) &&
+    Object.entries(value).every(([name, one]) =>
+      isValid(propertyNames ?? true, name) && isValid(properties[name] ?? additionalProperties, one)
+    );
+}
+
+interface Schema {
+  readonly type?: string;
+  readonly const?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly anyOf?: readonly Schema[];
+  readonly items?: Schema | boolean;
+  readonly prefixItems?: readonly Schema[];
+  readonly minItems?: number;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly propertyNames?: Schema;
+  readonly additionalProperties?: Schema | boolean;
+  readonly exclusiveMinimum?: number;
+}
+
+/** What each type of a schema is. */
+function typesIn(schema: unknown): string[] {
+  if (typeof schema !== "object" || schema === null) return [];
+  const { type } = schema as Schema;
+  return [...typeof type === "string" ? [type] : [], ...Object.values(schema).flatMap(typesIn)];
+}
+
+Deno.test("the schema of --config takes what --print-config prints, and what the library takes", () => {
+  const schema: Schema = JSON.parse(Deno.readTextFileSync(SCHEMA_FILE));
+  assertEquals([...new Set(typesIn(schema))].sort(), ["array", "boolean", "number", "object", "string"]);
+  const lines = [...Deno.readTextFileSync(new URL("../src/OPTIONS.md", import.meta.url)).matchAll(/^nsrun (.*)$/gm)];
+  assert(lines.length > 60);
+  for (const [, line] of lines) {
+    const isPlain = !/["'\\]|=\$|\.json|--config|^(?:try|explain|build|doctor|inspect) /.test(line!);
+    if (isPlain) assert(isValid(schema, JSON.parse(configText(parseCommandLine(line!.split(" "))))), line);
+  }
+  const expanded = JSON.parse(JSON.stringify(parseCommandLine(["--sandbox", "true"]).namespace));
+  assert(isValid(schema, expanded));
+  for (
+    const [value, isRight] of [
+      [{ mounts: [{ type: "bind", source: "/a", readonly: true, nosuid: true }] }, true],
+      [{ mounts: [{ type: "bind" }] }, false],
+      [{ mounts: [{ type: "tmpfs" }] }, false],
+      [{ mounts: [{ type: "overlay", target: "/a", lower: ["/b"], upper: "tmpfs" }] }, true],
+      [{ mounts: [{ type: "remount", target: "/", readonly: true, recursive: false }] }, true],
+      [{ mounts: [{ type: "nothing", target: "/" }] }, false],
+      [{ rlimits: { nofile: 5, nproc: [1, "unlimited"] } }, true],
+      [{ rlimits: { nofil: 5 } }, false],
+      [{ rlimits: { nofile: [5] } }, false],
+      [{ capabilities: { keep: ["CAP_KILL"] } }, true],
+      [{ capabilities: { keep: ["CAP_KIL"] } }, false],
+      [{ seccomp: { default: "allow", rules: [{ calls: ["@mount"], action: { errno: "EPERM" } }] } }, true],
+      [{ seccomp: { default: "allow", rules: [{ calls: ["@mount"], action: { error: "EPERM" } }] } }, false],
+      [{ fds: { 3: "inherit" } }, true],
+      [{ fds: { 3: "input" } }, false],
+      [{ timeoutMs: 0 }, false],
+      [{ sandbox: true, env: { A: "1" } }, true],
+      [{ hostnme: "x" }, false],
+    ] as const
+  ) assertEquals(isValid(schema, value), isRight, JSON.stringify(value));
 });
 
 for (const user of USERS) {
@@ -91,8 +171,18 @@ Deno.test("nsrun says what a file for --config cannot be", async () => {
   };
   await withFile({ hostnme: "box" }, async (path) => {
     await refused(path, ["--allow-ffi"], `run Deno with --allow-read=${path}`);
-    await refused(path, READING, `Unknown option "hostnme": did you mean --hostname?`);
+    await refused(path, READING, `Unknown option "hostnme": did you mean "hostname"? (in "${path}")`);
   });
+  for (
+    const [content, text] of [
+      [{ timeoutMs: "3s" }, `Option "timeoutMs" must be a number of milliseconds above 0: got "3s" (in `],
+      [{ timeoutMs: -5 }, `Option "timeoutMs" must be`],
+      [{ env: ["A=1"] }, `Option "env" must be an object`],
+      [{ args: [1] }, `Option "args[0]" must be a string`],
+      [{ privatPid: true }, `did you mean "privatePid"?`],
+      [{ sandbox: "yes" }, `Option "sandbox" must be true or false`],
+    ] as const
+  ) await withFile(content, async (path) => await refused(path, READING, text));
   await withFile("{", async (path) => await refused(path, READING, `Cannot read --config "${path}"`));
   await withFile([], async (path) => await refused(path, READING, "Options must be an object"));
   await withFile({ hostname: 5 }, async (path) => await refused(path, READING, "--hostname must be a string"));

@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { Change } from "../mod.ts";
 import { describeChanges } from "../src/cli/try.ts";
 import { nsrun, nsrunArgv } from "./support/cli.ts";
 import { lacking } from "./support/kernel.ts";
@@ -17,18 +18,28 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
   }
 }
 
-Deno.test("describeChanges() says what, where and how large", () => {
-  const changes = [
-    { path: "/a", kind: "added", type: "directory", size: 0 },
-    { path: "/a/b\x1b[2J", kind: "added", type: "file", size: 5 },
-    { path: "/c", kind: "changed", type: "file", size: 7, previousSize: 6 },
-    { path: "/d", kind: "removed", type: "symlink", size: 0 },
-  ] as const;
+Deno.test("describeChanges() says what, where and to what, and nothing that moves a cursor", () => {
+  const about = { mode: 0o644, owner: "0:0" };
+  const changes: Change[] = [
+    { path: "/a", kind: "added", type: "directory", size: 0, ...about, mode: 0o755 },
+    { path: "/a/b\x1b[2J", kind: "added", type: "file", size: 5, ...about },
+    { path: "/c", kind: "changed", type: "file", size: 7, previousSize: 6, ...about },
+    { path: "/d", kind: "removed", type: "symlink", size: 0, ...about },
+    { path: "/e\x9b1A\u202e\u{e0041}", kind: "removed", type: "file", size: 1, ...about, mode: 0o4755 },
+    { path: "/f", kind: "added", type: "file", size: 1, ...about, mode: 0o4755 },
+    {
+      ...{ path: "/g", kind: "changed", type: "file", size: 1, previousSize: 1, ...about },
+      ...{ mode: 0o4755, previousMode: 0, previousOwner: "5:6" },
+    },
+  ];
   assertEquals(describeChanges(changes, false), [
     "A  /a/",
     `A  "/a/b\\u001b[2J"  (5 bytes)`,
     "M  /c  (6 → 7 bytes)",
     "D  /d (symlink)",
+    `D  "/e\\u009b1A\\u202e\\udb40\\udc41"  (1 bytes)`,
+    "A  /f  (1 bytes, mode 4755)",
+    "M  /g  (1 bytes, mode 000 → 4755, owner 5:6 → 0:0)",
   ]);
   assertEquals(describeChanges(changes, true)[3], "\x1b[31mD\x1b[0m  /d (symlink)");
 });
@@ -71,7 +82,8 @@ isolatedTest("nsrun try tells a program what was changed", async () => {
     const events = Deno.readTextFileSync(`${folder}/status`).trim().split("\n").map((line) => JSON.parse(line));
     assertEquals(events.map(({ event }) => event), ["started", "exited", "changes"]);
     assertEquals(events[1].code, 0);
-    assertEquals(events[2].changes, [{ path: `${folder}/file`, kind: "added", type: "file", size: 0 }]);
+    const about = { mode: 0o644, owner: "0:0" };
+    assertEquals(events[2].changes, [{ path: `${folder}/file`, kind: "added", type: "file", size: 0, ...about }]);
   });
 });
 
@@ -108,5 +120,25 @@ isolatedTest("nsrun try asks at a terminal", async () => {
       assertStringIncludes(terminal.shown, `nsrun: 1 change ${said}`);
       assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), [...there]);
     }
+  });
+});
+
+isolatedTest("nsrun try refuses what it cannot have, before anything runs", async () => {
+  await withFolder(async (folder) => {
+    const file = `${folder}/file`;
+    for (
+      const [words, text] of [
+        [["--tty"], "--tty cannot be had with try"],
+        [["--status-fd", "11"], "--status-fd 11 is not open"], // One of Deno's own may have that number.
+        [["--inherit-fd", "6"], "--inherit-fd 6 is not open"],
+        [["--commit", "--discard"], "contradict each other"],
+      ] as const
+    ) {
+      const { code, stderr } = await nsrun(["try", ...words, "touch", file]);
+      assertEquals(code, 125);
+      assertStringIncludes(stderr, text);
+    }
+    assertEquals(JSON.parse((await nsrun(["try", "-p", "--print-config", "touch", file])).stdout).command, "touch");
+    assertEquals([...Deno.readDirSync(folder)], []);
   });
 });

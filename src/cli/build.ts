@@ -8,6 +8,7 @@ import type { Architecture } from "../abi/syscalls.ts";
 import { build, inspect } from "../launch/build.ts";
 import { ORDINARY } from "../launch/compile.ts";
 import { validate } from "../options.ts";
+import { isAnswered } from "./answers.ts";
 import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError, WORDING } from "./words.ts";
 
@@ -30,8 +31,9 @@ export const INSPECT_OPTIONS: OwnOptions = { flags: ["json"], valued: [] };
  * @throws {TypeError} When an option is wrong.
  */
 export async function buildVerb(argv: readonly string[]): Promise<number> {
-  const { help, namespace, command, commandOptions, timeoutMs, own } = await understand(argv, BUILD_OPTIONS);
-  if (help) return await showHelp();
+  const invocation = await understand(argv, BUILD_OPTIONS);
+  if (await isAnswered(invocation)) return 0;
+  const { namespace, command, commandOptions, timeoutMs, own } = invocation;
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
   if (output === undefined) throw new UsageError("build needs --output FILE");
@@ -64,8 +66,9 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
  * @throws {UsageError} When the command line makes no sense, or the file was not built here, or is not whole.
  */
 export async function inspectVerb(argv: readonly string[]): Promise<number> {
-  const { help, command: path, own } = await understand(argv, INSPECT_OPTIONS);
-  if (help) return await showHelp();
+  const invocation = await understand(argv, INSPECT_OPTIONS);
+  if (await isAnswered(invocation)) return 0;
+  const { command: path, own } = invocation;
   if (path === undefined) throw new UsageError("inspect needs the path of an executable");
   const image = await Deno.readFile(path);
   let origin;
@@ -91,11 +94,5 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
   );
   console.log(`options: ${JSON.stringify(namespace)}\n`);
   console.log(explanation.toString(Deno.stdout.isTerminal() && !Deno.noColor));
-  return 0;
-}
-
-async function showHelp(): Promise<number> {
-  const { helpText } = await import("./help.ts");
-  console.log(helpText(Deno.stdout.isTerminal() && !Deno.noColor));
   return 0;
 }

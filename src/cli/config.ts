@@ -5,9 +5,10 @@
  */
 
 import type { CommandOptions } from "../command_options.ts";
-import { checkNames, shown, text } from "../checks.ts";
+import { checkNames, optionalBoolean, shown, text, variables, wrongType } from "../checks.ts";
 import type { AskedOptions, Invocation } from "./arguments.ts";
 import { jsonFile } from "./values.ts";
+import { UsageError } from "./words.ts";
 import schema from "./config.schema.json" with { type: "json" };
 
 /** What is of the command, and not of its namespaces. */
@@ -36,8 +37,7 @@ interface Config extends Omit<AskedOptions, "env">, Pick<CommandOptions, typeof 
 /**
  * Puts the options of a file below those of a command line.
  *
- * @throws {UsageError} When the file cannot be read, or is no JSON.
- * @throws {TypeError} When an option in it is not known.
+ * @throws {UsageError} When the file cannot be read, is no JSON, or has an option that is not known or cannot be.
  */
 export function withConfig(invocation: Invocation, path: string): Invocation {
   const { $schema: _, command, args = [], timeoutMs, ...config } = read(path);
@@ -48,14 +48,13 @@ export function withConfig(invocation: Invocation, path: string): Invocation {
   const env = { ...below.env, ...commandOptions.env };
   for (const name of commandOptions.unsetEnv ?? []) delete env[name];
   const isOwnCommand = invocation.command === undefined;
-  if (!Array.isArray(args)) throw new TypeError(`Option "args" must be an array: got ${shown(args)}`);
   return {
     ...invocation,
     asked: {
       ...Object.fromEntries(Object.entries(config).filter(([name]) => !COMMAND_NAMES.some((one) => one === name))),
       ...Object.fromEntries(Object.entries(asked).filter(([name, value]) => isGiven(name, value))),
     },
-    command: isOwnCommand && command !== undefined ? text(command, "command") : invocation.command,
+    command: isOwnCommand ? command : invocation.command,
     commandOptions: {
       ...below,
       ...commandOptions,
@@ -73,10 +72,30 @@ function isGiven(name: string, value: unknown): boolean {
   return value !== undefined && !(name === "termChild" && value === true);
 }
 
+/** What is not checked where options are is checked here. A file has names of its own, not those of a command line. */
 function read(path: string): Config {
-  const config = jsonFile(path, "--config");
-  checkNames(config as object, Object.keys(schema.properties), "");
-  return config as Config;
+  const config = jsonFile(path, "--config") as Config;
+  try {
+    checkNames(config, Object.keys(schema.properties), "");
+    const { command, args, env, timeoutMs, sandbox, clearEnv } = config;
+    if (command !== undefined) text(command, "command");
+    if (args !== undefined) strings(args, "args");
+    variables(env, "env");
+    optionalBoolean(sandbox, "sandbox");
+    optionalBoolean(clearEnv, "clearEnv");
+    if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs > 0 && timeoutMs < Infinity)) {
+      throw wrongType("timeoutMs", "a number of milliseconds above 0", timeoutMs);
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new UsageError(`${error.message} (in ${shown(path)})`);
+  }
+  return config;
+}
+
+function strings(list: unknown, name: string): void {
+  if (!Array.isArray(list)) throw wrongType(name, `an array such as ["-c", "true"]`, list);
+  list.forEach((one, index) => text(one, `${name}[${index}]`));
 }
 
 /** The options that an invocation comes to, as `--config` takes them. */

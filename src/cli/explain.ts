@@ -7,6 +7,7 @@
 import { validate } from "../options.ts";
 import type { Somebody } from "../plan/explain.ts";
 import { explain } from "../process/explain.ts";
+import { isAnswered } from "./answers.ts";
 import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError } from "./words.ts";
 import { number, parts } from "./values.ts";
@@ -24,14 +25,10 @@ export const EXPLAIN_OPTIONS: OwnOptions = { flags: ["json", "mermaid"], valued:
  * @throws {RangeError} When an option has a value that cannot be.
  */
 export async function explainVerb(argv: readonly string[]): Promise<number> {
-  const { help, version, namespace, command, commandOptions, own } = await understand(argv, EXPLAIN_OPTIONS);
+  const invocation = await understand(argv, EXPLAIN_OPTIONS);
+  if (await isAnswered(invocation)) return 0;
+  const { namespace, command, commandOptions, own } = invocation;
   const { json, mermaid } = own;
-  const isTerminal = Deno.stdout.isTerminal() && !Deno.noColor;
-  if (help || version) {
-    const texts = await import("./help.ts");
-    console.log(help ? texts.helpText(isTerminal) : texts.VERSION_TEXT);
-    return 0;
-  }
   if (json && mermaid) throw new UsageError("--json and --mermaid contradict each other");
   const as = somebody(own.as, own.caps);
   const explanation = explain(
@@ -41,7 +38,7 @@ export async function explainVerb(argv: readonly string[]): Promise<number> {
   );
   if (json) console.log(JSON.stringify(explanation, null, 2));
   else if (mermaid) console.log((await import("../plan/picture.ts")).picture(explanation));
-  else console.log(explanation.toString(isTerminal));
+  else console.log(explanation.toString(Deno.stdout.isTerminal() && !Deno.noColor));
   return 0;
 }
 

@@ -10,6 +10,7 @@ import { become } from "../machine/become.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
+import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
 import { FAILED, WORDING } from "./words.ts";
 
@@ -39,17 +40,11 @@ const DIAGNOSER = [
  */
 export async function run(argv: readonly string[]): Promise<number> {
   const invocation = await understand(argv);
-  const { help, version, debug, namespace, command, commandOptions, timeoutMs, statusFd } = invocation;
-  if (invocation.printConfig && !help && !version) {
-    console.log((await import("./config.ts")).configText(invocation));
-    return 0;
-  }
-  if (help || version || command === undefined) {
-    const texts = await import("./help.ts");
-    if (help) console.log(texts.helpText(Deno.stdout.isTerminal() && !Deno.noColor));
-    else if (version) console.log(texts.VERSION_TEXT);
-    else console.error(texts.USAGE_TEXT);
-    return help || version ? 0 : FAILED;
+  if (await isAnswered(invocation)) return 0;
+  const { debug, namespace, command, commandOptions, timeoutMs, statusFd } = invocation;
+  if (command === undefined) {
+    console.error((await import("./help.ts")).USAGE_TEXT);
+    return FAILED;
   }
   const { clearEnv = false } = commandOptions;
   const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];

@@ -4,9 +4,13 @@
  * @module
  */
 
+import { perform } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { Namespace } from "../namespace.ts";
+import type { Named } from "../plan/step.ts";
 import type { Change } from "../process/changes.ts";
+import { isPlain, quoted } from "../quoted.ts";
+import { isAnswered } from "./answers.ts";
 import { type Invocation, type OwnOptions, understand } from "./arguments.ts";
 import { UsageError } from "./words.ts";
 
@@ -29,15 +33,17 @@ const SHOWN_MAX = 40;
  */
 export async function tryVerb(argv: readonly string[]): Promise<number> {
   const invocation = await understand(argv, TRY_OPTIONS);
-  const { help, version, debug, namespace, command, own, statusFd } = invocation;
+  if (await isAnswered(invocation)) return 0;
+  const { debug, namespace, command, commandOptions, own, statusFd } = invocation;
   const isTerminal = Deno.stderr.isTerminal() && !Deno.noColor;
-  if (help || version) {
-    const texts = await import("./help.ts");
-    console.log(help ? texts.helpText(Deno.stdout.isTerminal() && !Deno.noColor) : texts.VERSION_TEXT);
-    return 0;
-  }
   if (own.commit && own.discard) throw new UsageError("--commit and --discard contradict each other");
   if (command === undefined) throw new UsageError("try needs a command");
+  if (commandOptions.tty) {
+    throw new UsageError("--tty cannot be had with try, which asks at this terminal: the command has it until it ends");
+  }
+  for (const fd of [statusFd, ...Object.keys(commandOptions.fds ?? {}).map(Number)]) {
+    if (fd !== undefined) refuseOwn(fd, fd === statusFd ? "--status-fd" : "--inherit-fd");
+  }
   Namespace.debug = debug;
   await using ns = new Namespace({ ...namespace, ephemeral: namespace.ephemeral ?? true });
   const { status, exit } = await runToEnd(ns, command, invocation);
@@ -58,10 +64,19 @@ export async function tryVerb(argv: readonly string[]): Promise<number> {
     ? exit === 0
     : own.discard === undefined && canAsk() && ask(changes, isTerminal);
   if (!canAsk() || own.commit !== undefined || own.discard !== undefined) show(changes, changes.length, isTerminal);
-  if (keep) await ns.commit();
+  if (keep) await ns.commit(changes); // As they were shown.
   const { length } = changes;
   console.error(`nsrun: ${length === 1 ? "1 change" : `${length} changes`} ${keep ? "kept" : "dropped"}`);
   return exit;
+}
+
+const F_GETFD: Named = { value: 1, name: "F_GETFD" };
+const FD_CLOEXEC = 1;
+
+/** Deno has descriptors of its own, databases among them. These are closed by execve(2), and what it was given is not. */
+function refuseOwn(fd: number, option: string): void {
+  const flags = perform({ call: "fcntl", args: [fd, F_GETFD], what: `look at descriptor ${fd}` });
+  if (flags < 0 || (flags & FD_CLOEXEC) !== 0) throw new UsageError(`${option} ${fd} is not open`);
 }
 
 async function runToEnd(
@@ -88,11 +103,16 @@ function ask(changes: readonly Change[], isTerminal: boolean): boolean {
   show(changes, SHOWN_MAX, isTerminal);
   const more = changes.length > SHOWN_MAX ? ", l to list all" : "";
   while (true) {
+    // What is there already was typed before the question: by the command, perhaps (TIOCSTI).
+    perform({ call: "ioctl", args: [0, TCFLSH, TCIFLUSH], what: "drop what was typed" });
     const answer = prompt(`nsrun: keep ${changes.length === 1 ? "this" : "these"} outside? [y/N${more}]`)?.trim() ?? "";
     if (/^l/i.test(answer)) show(changes, changes.length, isTerminal);
     else return /^y(es)?$/i.test(answer);
   }
 }
+
+const TCFLSH: Named = { value: 0x540b, name: "TCFLSH" };
+const TCIFLUSH: Named = { value: 0, name: "TCIFLUSH" };
 
 function show(changes: readonly Change[], most: number, isTerminal: boolean): void {
   console.error(describeChanges(changes.slice(0, most), isTerminal).join("\n"));
@@ -101,16 +121,31 @@ function show(changes: readonly Change[], most: number, isTerminal: boolean): vo
 
 const LETTERS = { added: ["A", "32"], changed: ["M", "33"], removed: ["D", "31"] } as const;
 
-/** Changes, a line each: what was done, how large it is now and where. Paths are quoted where a terminal could be misled. */
+/** Changes, a line each: what was done, and where and to what. Paths are quoted where a terminal could be misled. */
 export function describeChanges(changes: readonly Change[], coloured: boolean): readonly string[] {
-  return changes.map(({ kind, type, path, size, previousSize }) => {
+  return changes.map((change) => {
+    const { kind, type, path } = change;
     const [letter, colour] = LETTERS[kind];
-    // deno-lint-ignore no-control-regex -- what a terminal could be misled by.
-    const name = /[\x00-\x1f\x7f-\x9f"\\\ufffd]/.test(path) ? JSON.stringify(path) : path;
+    const name = isPlain(path) ? path : quoted(path);
     const end = type === "directory" ? "/" : type === "file" ? "" : ` (${type})`;
-    const bytes = type !== "file" ? "" : previousSize === undefined ? `${size}` : `${previousSize} → ${size}`;
-    return `${coloured ? `\x1b[${colour}m${letter}\x1b[0m` : letter}  ${name}${end}${bytes && `  (${bytes} bytes)`}`;
+    const notes = notesOf(change).join(", ");
+    return `${coloured ? `\x1b[${colour}m${letter}\x1b[0m` : letter}  ${name}${end}${notes && `  (${notes})`}`;
   });
+}
+
+/** Bits by which a program gains what its file's user or group may do. */
+const SET_ID = 0o6000;
+
+function notesOf(
+  { kind, type, size, previousSize = size, mode, previousMode, owner, previousOwner }: Change,
+): string[] {
+  const notes: string[] = [];
+  const octal = (mode: number): string => mode.toString(8).padStart(3, "0");
+  if (type === "file") notes.push(`${previousSize === size ? size : `${previousSize} → ${size}`} bytes`);
+  if (previousMode !== undefined) notes.push(`mode ${octal(previousMode)} → ${octal(mode)}`);
+  else if (kind !== "removed" && type === "file" && (mode & SET_ID) !== 0) notes.push(`mode ${octal(mode)}`);
+  if (previousOwner !== undefined) notes.push(`owner ${previousOwner} → ${owner}`);
+  return notes;
 }
 
 /** A line of JSON to who asked for them. */

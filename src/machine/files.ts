@@ -9,6 +9,7 @@ import { errnoNumber } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
 import { AT_FDCWD } from "../plan/files.ts";
 import type { Argument, Bytes, Named, ResultOf, Step } from "../plan/step.ts";
+import { quoted } from "../quoted.ts";
 import { library } from "./library.ts";
 
 /**
@@ -36,6 +37,8 @@ export interface FileStatus {
   readonly fileSystem: number;
   /** How many names it has. */
   readonly links: number;
+  /** When anything about it was last changed, as nobody can set it: a struct timespec. */
+  readonly changed: Uint8Array;
   /** Of a device: its number as mknod(2) takes it. */
   readonly device: number;
 }
@@ -90,7 +93,7 @@ export function shownPath(path: BytePath): string {
 export function pathArgument(path: BytePath): Bytes {
   const bytes = new Uint8Array(path.length + 1);
   for (let index = 0; index < path.length; index++) bytes[index] = path.charCodeAt(index);
-  return { bytes, name: JSON.stringify(shownPath(path)) };
+  return { bytes, name: quoted(shownPath(path)) };
 }
 
 /** A place to look from: a folder's descriptor, or the current one. */
@@ -160,6 +163,7 @@ function readStatus(bytes: Uint8Array): FileStatus {
     gid: view.getUint32(24, true),
     size: Number(view.getBigUint64(40, true)),
     modified: bytes.slice(112, 128),
+    changed: bytes.slice(96, 112),
     inode: view.getBigUint64(32, true),
     fileSystem: view.getUint32(136, true) * 2 ** 20 + view.getUint32(140, true),
     links: view.getUint32(16, true),
@@ -262,7 +266,7 @@ export function links(from: From, paths: readonly BytePath[], option?: string): 
 /** What the names of most files' extended attributes have room in, and those of all. */
 const ATTRIBUTE_NAMES_SIZES = [256, 1 << 16] as const;
 
-/** The names of the extended attributes of files, themselves links or not. */
+/** The names of the extended attributes of files: see {@linkcode attributeCall}. */
 export function attributeNames(
   from: number,
   paths: readonly BytePath[],
@@ -272,9 +276,9 @@ export function attributeNames(
   if (paths.length > STEPS_MAX) {
     return inChunks(paths, (some) => attributeNames(from, some, option, size), STEPS_MAX);
   }
-  const places = paths.map((path) => ({ path: attributePath(from, path), list: filled(size) }));
-  const results = execute(places.map(({ path, list }): Step => ({
-    call: "llistxattr",
+  const places = paths.map((path) => ({ ...attributeCall("listxattr", from, path), list: filled(size) }));
+  const results = execute(places.map(({ call, path, list }): Step => ({
+    call,
     args: [path, list, size],
     what: `read the names of the attributes of ${path.name}`,
     option,
@@ -302,11 +306,11 @@ export function attributes(
   if (paths.length > STEPS_MAX) {
     return inChunks(paths, (some) => attributes(from, some, name, sizeMax, option), STEPS_MAX);
   }
-  const places = paths.map((path) => ({ path: attributePath(from, path), value: filled(sizeMax) }));
-  const results = execute(places.map(({ path, value }) => {
+  const places = paths.map((path) => ({ ...attributeCall("getxattr", from, path), value: filled(sizeMax) }));
+  const results = execute(places.map(({ call, path, value }): Step => {
     const what = `read an attribute of ${path.name}`;
     const args: Argument[] = [path, pathArgument(name), value, sizeMax];
-    return { call: "lgetxattr", args, what, option, tolerate: [...NO_ATTRIBUTES, ["ENODATA", 0]] };
+    return { call, args, what, option, tolerate: [...NO_ATTRIBUTES, ["ENODATA", 0]] };
   }));
   return places.map(({ value }, index) => results[index]! >= 0 ? value.bytes.subarray(0, results[index]) : undefined);
 }
@@ -321,9 +325,17 @@ function inChunks<T>(
   return found;
 }
 
-/** There is no lgetxattr(2) relative to a descriptor. */
-export function attributePath(from: number, path: BytePath): Bytes {
-  return pathArgument(`/proc/self/fd/${from}/${path}`);
+/**
+ * How a call is told of a file's attributes: relative to a descriptor there is none. Where the path is empty it is the
+ * descriptor's own file, which is followed to; else it may be a link itself.
+ */
+export function attributeCall<Call extends "getxattr" | "listxattr" | "setxattr" | "removexattr">(
+  call: Call,
+  from: number,
+  path: BytePath,
+): { readonly call: Call | `l${Call}`; readonly path: Bytes } {
+  if (path === "") return { call, path: pathArgument(`/proc/self/fd/${from}`) };
+  return { call: `l${call}`, path: pathArgument(`/proc/self/fd/${from}/${path}`) };
 }
 
 /** The folder that a path leads to, without symbolic links and without what says nothing; undefined where there is none. */

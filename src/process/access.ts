@@ -26,19 +26,27 @@ interface Lifted {
   readonly now: number;
 }
 
+/** Whether its owner cannot read something. */
+export function isClosed({ type, mode }: Pick<FileStatus, "type" | "mode">): boolean {
+  return (type === "directory" || type === "file") && (mode & TO_READ[type]) !== TO_READ[type];
+}
+
 /** What is lifted until {@linkcode restore}. */
 export class Access {
   readonly #lifted: Lifted[] = [];
 
-  /** Lets its owner read something of a layer, whose folder is `upper` and open as `from`; "" is that folder itself. */
-  toRead(upper: string, from: From, place: BytePath, { type, mode }: Pick<FileStatus, "type" | "mode">): void {
-    if (type === "directory" || type === "file") this.#lift(bytePath(upper), from, place, mode, TO_READ[type]);
+  /**
+   * Lets its owner read something of a layer: `name` is what it is called in a folder that is open as `from`, `place` where
+   * it is in the folder `upper`; "" is that folder itself.
+   */
+  toRead(upper: string, from: From, name: BytePath, { type, mode }: FileStatus, place: BytePath = name): void {
+    if (type === "directory" || type === "file") this.#lift(bytePath(upper), from, name, mode, TO_READ[type], place);
   }
 
   /** Lets its owner change what is in a folder outside; says whether anything had to be lifted for that. */
   toChange(folder: BytePath): boolean {
     const [status] = statuses(AT_FDCWD, [folder], OPTION);
-    return status !== undefined && this.#lift(undefined, AT_FDCWD, folder, status.mode, TO_CHANGE);
+    return status !== undefined && this.#lift(undefined, AT_FDCWD, folder, status.mode, TO_CHANGE, folder);
   }
 
   /** A folder outside is given other permissions for good. */
@@ -66,11 +74,18 @@ export class Access {
     }
   }
 
-  #lift(from: BytePath | undefined, at: From, place: BytePath, mode: number, needed: number): boolean {
+  #lift(
+    from: BytePath | undefined,
+    at: From,
+    name: BytePath,
+    mode: number,
+    needed: number,
+    place: BytePath,
+  ): boolean {
     if ((mode & needed) === needed) return false;
     const now = (mode & PERMISSIONS) | needed;
     try {
-      setPermissions(at, place, now);
+      setPermissions(at, name, now);
     } catch (error) {
       if (error instanceof NamespaceError) return false; // It is somebody else's: what needs it says so.
       throw error;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { attributeNames, attributePath, attributes, type BytePath, execute, pathArgument } from "../machine/files.ts";
+import { attributeCall, attributeNames, attributes, type BytePath, pathArgument } from "../machine/files.ts";
 import type { Bytes, Step } from "../plan/step.ts";
 
 /** Attributes of a file by their names. */
@@ -18,7 +18,7 @@ const SET_ON_PURPOSE = /^(user\.|trusted\.|security\.capability$|system\.posix_a
 /** XATTR_SIZE_MAX of linux/limits.h. */
 const VALUE_SIZE = 1 << 16;
 
-/** The attributes of files, themselves links or not, but for the overlay's. */
+/** The attributes of files, but for the overlay's: see {@linkcode attributeCall} for which they are. */
 export function attributesOf(from: number, places: readonly BytePath[]): readonly Attributes[] {
   return attributeNames(from, places, OPTION).map((names, index) => {
     const found = new Map<BytePath, Uint8Array<ArrayBuffer>>();
@@ -40,16 +40,21 @@ export function isSameAttributes(now: Attributes, before: Attributes): boolean {
   });
 }
 
-/** Gives a file attributes, and takes away what it has and is not to have of those that somebody sets. */
-export function setAttributes(from: number, place: BytePath, wanted: Attributes, present?: Attributes): void {
-  const path = attributePath(from, place);
-  const why = { what: `set the attributes of ${pathArgument(place).name}`, option: OPTION };
-  const surplus = [...present?.keys() ?? []].filter((name) => SET_ON_PURPOSE.test(name) && !wanted.has(name));
-  execute([
-    ...surplus.map((name): Step => ({ call: "lremovexattr", args: [path, pathArgument(name)], ...why })),
+/** What gives an open file attributes, and takes away what it has and is not to have of those that somebody sets. */
+export function setAttributes(
+  file: number,
+  wanted: Attributes,
+  why: Pick<Step, "what" | "option">,
+  present: Attributes = new Map(),
+): readonly Step[] {
+  const surplus = [...present.keys()].filter((name) => SET_ON_PURPOSE.test(name) && !wanted.has(name));
+  const { call: remove, path } = attributeCall("removexattr", file, "");
+  const { call: set } = attributeCall("setxattr", file, "");
+  return [
+    ...surplus.map((name): Step => ({ call: remove, args: [path, pathArgument(name)], ...why })),
     ...[...wanted].map(([name, value]): Step => {
       const bytes: Bytes = { bytes: value, name: `<${value.length} bytes>` };
-      return { call: "lsetxattr", args: [path, pathArgument(name), bytes, value.length, 0], ...why };
+      return { call: set, args: [path, pathArgument(name), bytes, value.length, 0], ...why };
     }),
-  ]);
+  ];
 }

@@ -22,7 +22,8 @@ import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
-import { Access } from "./access.ts";
+import { Access, isClosed } from "./access.ts";
+import { quoted } from "../quoted.ts";
 import { type Attributes, attributesOf, isSameAttributes } from "./attributes.ts";
 import { MARKS, type Written } from "./ephemeral.ts";
 
@@ -39,6 +40,14 @@ export interface Change {
   size: number;
   /** How large it was, where it was a file and was changed. */
   previousSize?: number;
+  /** Its permissions, such as `0o4755`, now, or before where it is removed. */
+  mode: number;
+  /** Those that it had, where it was changed and they are others. */
+  previousMode?: number;
+  /** The ids of its user and group, as `"1000:100"`. */
+  owner: string;
+  /** Those that it had, where it was changed and they are others. */
+  previousOwner?: string;
 }
 
 /** A change, with where what was written is. */
@@ -93,32 +102,73 @@ function findChanges({ layers, open, made, mark }: Written, access: Access): rea
 }
 
 /**
- * The changes at some paths and below them, and those that make the folders that they are in.
+ * The changes that are selected, and those that make the folders that they are in.
  *
+ * @param which Paths, for what is at them and below, and changes as they were told, for each alone.
  * @throws {RangeError} When there is none at a path.
+ * @throws {TypeError} When a change was not told.
+ * @throws {Deno.errors.Busy} When something is not as it was told any more, here or outside.
  */
-export function selectChanges(changes: readonly FoundChange[], paths: readonly string[]): readonly FoundChange[] {
+export function selectChanges(
+  changes: readonly FoundChange[],
+  which: readonly (string | Change)[],
+): readonly FoundChange[] {
   const selected = new Set<FoundChange>();
-  for (const path of paths) {
-    const wanted = bytePath(path.replace(/(?<=.)\/+$/, ""));
-    const found = changes.filter((change) => isIn(change.path, wanted));
-    if (found.length === 0) throw new RangeError(`There is no change at ${JSON.stringify(path)}: see changes()`);
-    for (const change of found) selected.add(change);
-    for (const change of changes) {
-      if (change.now?.type === "directory" && change.before?.type !== "directory" && isIn(wanted, change.path)) {
-        selected.add(change);
+  const places = new Map(changes.map((change) => [change.path, change]));
+  const select = (change: FoundChange): void => {
+    selected.add(change);
+    for (let at = parentOf(change.path); at !== "/"; at = parentOf(at)) {
+      const folder = places.get(at);
+      if (folder?.now?.type === "directory" && folder.before?.type !== "directory") selected.add(folder);
+    }
+  };
+  for (const wanted of which) {
+    if (typeof wanted === "string") {
+      const path = bytePath(wanted.replace(/(?<=.)\/+$/, ""));
+      const found = changes.filter((change) => isIn(change.path, path));
+      if (found.length === 0) throw new RangeError(`There is no change at ${quoted(wanted)}: see changes()`);
+      found.forEach(select);
+    } else {
+      const known = told.get(wanted);
+      if (known === undefined) throw new TypeError("A change to be committed must be one that changes() has told");
+      const now = places.get(known.path);
+      if (now === undefined || !isAsTold(now, known)) {
+        throw new Deno.errors.Busy(`Cannot commit ${quoted(wanted.path)}: it is not as changes() has told`);
       }
+      select(now);
     }
   }
   return changes.filter((change) => selected.has(change));
 }
 
+function isAsTold(found: FoundChange, known: FoundChange): boolean {
+  return ([[found.now, known.now], [found.before, known.before]] as const).every(([is, was]) =>
+    is === undefined || was === undefined ? is === was : isUntouched(is, was)
+  );
+}
+
+/** What changes were told from. */
+const told = new WeakMap<Change, FoundChange>();
+
 /** A change as it is told. */
-export function toldChange({ kind, path, now, before }: FoundChange): Change {
+export function toldChange(found: FoundChange): Change {
+  const { kind, path, now, before } = found;
   const is = (now ?? before)!;
   const size = (status: FileStatus) => status.type === "file" ? status.size : 0;
-  const change: Change = { path: shownPath(path), kind, type: is.type, size: size(is) };
-  return kind === "changed" && before!.type === "file" ? { ...change, previousSize: before!.size } : change;
+  const { mode, owner } = aboutOf(is);
+  const change: Change = { path: shownPath(path), kind, type: is.type, size: size(is), mode, owner };
+  if (kind === "changed") {
+    if (before!.type === "file") change.previousSize = before!.size;
+    const previous = aboutOf(before!);
+    if (previous.mode !== mode) change.previousMode = previous.mode;
+    if (previous.owner !== owner) change.previousOwner = previous.owner;
+  }
+  told.set(change, found);
+  return change;
+}
+
+function aboutOf({ mode, uid, gid }: FileStatus): { readonly mode: number; readonly owner: string } {
+  return { mode: mode & 0o7777, owner: `${uid}:${gid}` };
 }
 
 /** A folder to be compared, or something in one: where it is in the layer. */
@@ -312,7 +362,7 @@ function openFolder(path: string): number {
 
 /** Whether a file in the layer has the content of the one under it; not where one of them cannot be read. */
 function isSameContent(upper: number, lower: number, place: BytePath): boolean {
-  const why = { what: `compare ${JSON.stringify(shownPath(place))}`, option: OPTION };
+  const why = { what: `compare ${quoted(shownPath(place))}`, option: OPTION };
   const tolerate = [["EACCES", 0], ["ENOENT", 0]] as const;
   const [now, before] = [upper, lower].map((from) =>
     execute([openStep(from, place, O_NONBLOCK_RDONLY, { ...why, tolerate })])[0]!
@@ -340,10 +390,27 @@ function isSameBytes(a: Uint8Array<ArrayBuffer>, b: Uint8Array<ArrayBuffer>, siz
   return true;
 }
 
+/** Whether what is found is what was looked at, and nobody has touched it but {@linkcode Access}. */
+export function isUntouched(found: FileStatus, wanted: FileStatus): boolean {
+  const isLifted = isClosed(wanted);
+  const [mode, wantedMode] = [found.mode, wanted.mode].map((mode) => isLifted ? mode | OWNERS : mode);
+  return found.inode === wanted.inode && mode === wantedMode &&
+    (isLifted || isSameTime(found.changed, wanted.changed)) && isSameTime(found.modified, wanted.modified) &&
+    found.uid === wanted.uid && found.gid === wanted.gid && found.size === wanted.size &&
+    found.device === wanted.device;
+}
+
+/** What is lifted where something is. */
+const OWNERS = 0o700;
+
+function isSameTime(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, index) => byte === b[index]);
+}
+
 /** Whether something was only copied. When a folder was written to says nothing: that is when something in it was. */
 function isSame(now: FileStatus, before: FileStatus): boolean {
   if (now.mode !== before.mode || now.uid !== before.uid || now.gid !== before.gid) return false;
   if (now.type === "directory") return true;
   if (now.device !== before.device) return false;
-  return now.size === before.size && now.modified.every((byte, index) => byte === before.modified[index]);
+  return now.size === before.size && isSameTime(now.modified, before.modified);
 }

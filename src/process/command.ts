@@ -166,7 +166,7 @@ export class Command implements Deno.Command {
     const theirs: (number | undefined)[] = [];
     const more: Pipes["more"][number][] = [];
     const view = EphemeralView.of(this.#settings);
-    const settings = view?.enter(caller, program.cwd ?? ".") ?? this.#settings;
+    const settings = view?.enter(caller, program.cwd ?? ".", this.#more.fromOutside !== undefined) ?? this.#settings;
     let cgroup: Cgroup | undefined;
     try {
       const terminal = tty && makeTerminal(tty);

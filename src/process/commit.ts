@@ -22,15 +22,23 @@ import {
   statuses,
 } from "../machine/files.ts";
 import { library } from "../machine/library.ts";
+import { parentOf } from "../options_mounts.ts";
+import { isIn } from "../plan/ephemeral.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
 import type { Named, Step } from "../plan/step.ts";
+import { quoted } from "../quoted.ts";
 import { Access } from "./access.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
-import type { FoundChange, FoundStatus } from "./changes.ts";
+import { type FoundChange, type FoundStatus, isUntouched } from "./changes.ts";
 import { OTHER_NAME } from "./ephemeral.ts";
 
 const OPTION = "ephemeral";
-const NO_FOLLOW: Named = { value: 0x100, name: "AT_SYMLINK_NOFOLLOW" };
+const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
+/** Of what it is the flag differs. */
+const NO_FOLLOW_PATH: Named = {
+  value: 0o12000000 | (Deno.build.arch === "aarch64" ? 0o100000 : 0o400000),
+  name: "O_RDONLY|O_NOFOLLOW|O_CLOEXEC|O_PATH",
+};
 const NO_REPLACE: Named = { value: 1, name: "RENAME_NOREPLACE" };
 const EXCHANGE: Named = { value: 2, name: "RENAME_EXCHANGE" };
 const REMOVE_FOLDER: Named = { value: 0x200, name: "AT_REMOVEDIR" };
@@ -66,6 +74,8 @@ interface Commit {
   readonly outside: Access;
   /** Files that have several names, by their layers and inodes. */
   readonly links: Map<string, Made>;
+  /** What was made of each change: an inode. */
+  readonly made: Map<FoundChange, bigint>;
 }
 
 /**
@@ -79,7 +89,7 @@ interface Commit {
 export function commitChanges(changes: readonly FoundChange[], written: Access, journal: string): void {
   const units = unitsOf(changes);
   if (units.length === 0) return;
-  const commit: Commit = { written, outside: new Access(), links: new Map() };
+  const commit: Commit = { written, outside: new Access(), links: new Map(), made: new Map() };
   try {
     writeJournal(journal, units);
     commitUnits(units, commit);
@@ -178,85 +188,182 @@ function unitsOf(changes: readonly FoundChange[]): readonly Unit[] {
   return units;
 }
 
-/** One of a unit: where it is to be, where it is in the layer, and what it is called while it is made. */
-interface Entry {
+/** A folder of a unit that is being made, with all that is in it: here, and in the layer. */
+interface MadeFolder {
+  /** Where it is to be. */
   readonly path: BytePath;
-  readonly place: BytePath;
-  readonly now: FileStatus;
-  readonly to: BytePath;
+  /** Descriptors: names are looked up in these alone, so that no link can be put in between. */
+  readonly to: number;
+  readonly from: number;
+  /** What it is to be like, when all is in it: that changes its time. Undefined for what was there before. */
+  readonly now?: FoundStatus;
 }
 
 function makeUnit({ change, below, folder, other }: Unit, commit: Commit): void {
-  const entries = [change, ...below].filter(({ now }) => now !== undefined).map(({ path, place, now }): Entry => {
-    return { path, place, now: now!, to: other + path.slice(change.path.length) };
-  });
+  const entries = [change, ...below].filter(({ now }) => now !== undefined);
   const { upper } = change.layer;
+  const slash = change.place.lastIndexOf("/");
   inFolder(folder, commit, (parent) => {
-    const from = openFolder(bytePath(upper));
+    const open: MadeFolder[] = [];
     try {
-      const symlinks = entries.filter(({ now }) => now.type === "symlink");
-      const targets = links(from, symlinks.map(({ place }) => place), OPTION);
-      const targetOf = new Map(symlinks.map((entry, index) => [entry, targets[index]!]));
-      const made = entries.filter((entry) => {
-        const { now, to } = entry;
-        const key = `${upper}:${now.inode}`;
-        const known = now.links > 1 ? commit.links.get(key) : undefined;
-        if (known !== undefined && linkTo(known, folder, parent, entry)) return false;
-        if (now.type === "file") commit.written.toRead(upper, from, entry.place, now);
-        make(from, parent, entry, targetOf.get(entry));
-        if (now.type !== "directory") commit.links.set(key, { folder, to });
-        return true;
-      });
-      // What is below first: it changes the time of what it is in.
-      for (const { path, place, now, to } of made.reverse()) {
-        setOwner(parent, path, to, now);
-        // Access control lists, capabilities of programs, and those of users.
-        setAttributes(parent, to, attributesOf(from, [place])[0]!);
-        setMode(parent, path, to, now);
+      const layer = bytePath(slash < 0 ? upper : `${upper}/`) + change.place.slice(0, Math.max(slash, 0));
+      open.push({ path: folder, to: parent, from: openFolder(layer) });
+      for (const { path, place, now } of entries) {
+        while (open.length > 1 && !isIn(path, open.at(-1)!.path)) finishFolder(open);
+        const name = place.slice(place.lastIndexOf("/") + 1);
+        const to = path === change.path ? other : name;
+        make(open, { path, name, to, now: now!, upper, place, change }, commit);
       }
+      while (open.length > 1) finishFolder(open);
     } finally {
-      library().close(from);
+      for (const { from, to } of open) for (const fd of [from, to]) if (fd !== parent) library().close(fd);
     }
   });
 }
 
-/** Another name of a file that was made; says whether it could be had, which is not on another file system. */
-function linkTo({ folder: other, to: from }: Made, folder: BytePath, parent: number, { path, to }: Entry): boolean {
-  const at = other === folder ? parent : openFolder(other);
+/** Something that is to be made: in which name it is found in the layer, and which it gets here. */
+interface Entry {
+  readonly path: BytePath;
+  readonly name: BytePath;
+  readonly to: BytePath;
+  readonly now: FoundStatus;
+  readonly upper: string;
+  readonly place: BytePath;
+  readonly change: FoundChange;
+}
+
+/** Makes one entry of the folder that was opened last. */
+function make(open: MadeFolder[], entry: Entry, commit: Commit): void {
+  const { path, name, now, upper, place } = entry;
+  const { from, to } = open.at(-1)!;
+  const isTop = open.length === 1;
+  const source = openEntry(from, name, path);
+  let made: number | undefined;
   try {
-    const args = [at, pathArgument(from), parent, pathArgument(to), 0];
-    const tolerate = [["EXDEV", 0], ["EMLINK", 0]] as const;
-    return execute([{ call: "linkat", args, ...because("link", path), tolerate }])[0] === 0;
+    refuseOther(source, now, path);
+    const key = `${upper}:${now.inode}`;
+    const known = now.links > 1 ? commit.links.get(key) : undefined;
+    const begun = (inode: bigint): void => {
+      if (isTop) commit.made.set(entry.change, inode);
+    };
+    if (known !== undefined && linkTo(known, to, entry)) return begun(statuses(to, [entry.to], OPTION)[0]!.inode);
+    if (now.type === "file") commit.written.toRead(upper, from, name, now, place);
+    made = makeLike(source, to, entry, begun);
+    if (now.type === "directory") {
+      open.push({ path, to: made, from: source, now });
+      made = undefined;
+      return;
+    }
+    commit.links.set(key, { folder: parentOf(path), to: entry.to });
+    refuseOther(source, now, path); // Somebody may have written to it meanwhile.
+    dress(made, source, now, path);
   } finally {
-    if (at !== parent) library().close(at);
+    if (made !== undefined) library().close(made);
+    if (open.at(-1)!.from !== source) library().close(source);
   }
 }
 
-function make(from: number, parent: number, entry: Entry, target: BytePath | undefined): void {
+/** A descriptor of something in a folder, itself a link or not: it is good for no more than to look at it. */
+function openEntry(folder: number, name: BytePath, path: BytePath): number {
+  const args = [folder, pathArgument(name), NO_FOLLOW_PATH];
+  return execute([{ call: "openat", args, ...because("open", path) }])[0]!;
+}
+
+/** Refuses what is not what was looked at: a process that a command has left may have put it there. */
+function refuseOther(file: number, wanted: FileStatus, path: BytePath): void {
+  const [found] = statuses(file, [""], OPTION);
+  if (found !== undefined && isUntouched(found, wanted)) return;
+  throw new Deno.errors.Busy(`Cannot commit ${shown(path)}: something has written to it meanwhile`);
+}
+
+/** Makes something of the same kind and content, for nobody else yet; `begun` is told its inode as soon as it is there. */
+function makeLike(source: number, folder: number, entry: Entry, begun: (inode: bigint) => void): number {
   const { path, now } = entry;
   const to = pathArgument(entry.to);
   const why = because("copy", path);
-  if (now.type === "directory") {
-    execute([{ call: "mkdirat", args: [parent, to, octal(0o700)], ...why }]);
-  } else if (now.type === "symlink") {
-    execute([{ call: "symlinkat", args: [pathArgument(target!), parent, to], ...why }]);
-  } else if (now.type !== "file") {
-    execute([{ call: "mknodat", args: [parent, to, octal(now.mode & ~0o7777 | 0o600), now.device], ...why }]);
-  } else {
-    const create: Step = { call: "openat", args: [parent, to, NEW_FILE, octal(0o600)], ...why };
-    const [copy] = execute([create]) as [number];
+  if (now.type === "file") {
+    const [copy] = execute([{ call: "openat", args: [folder, to, NEW_FILE, octal(0o600)], ...why }]) as [number];
     try {
-      copyContent(from, entry, copy);
-    } finally {
+      begun(statuses(copy, [""], OPTION)[0]!.inode);
+      copyContent(source, path, now.size, copy);
+    } catch (error) {
       library().close(copy);
+      throw error;
     }
+    return copy;
+  }
+  const make: Step = now.type === "directory"
+    ? { call: "mkdirat", args: [folder, to, octal(0o700)], ...why }
+    : now.type === "symlink"
+    ? { call: "symlinkat", args: [pathArgument(links(source, [""], OPTION)[0]!), folder, to], ...why }
+    : { call: "mknodat", args: [folder, to, octal(now.mode & ~0o7777 | 0o600), now.device], ...why };
+  execute([make]);
+  const made = openEntry(folder, entry.to, path);
+  const [found] = statuses(made, [""], OPTION);
+  const isOurs = found?.type === now.type && found.uid === library().context().caller.uid &&
+    found.device === now.device &&
+    (now.type !== "directory" || names(made, ".", OPTION)?.length === 0);
+  if (isOurs) {
+    begun(found.inode);
+    return made;
+  }
+  library().close(made); // Whose folder it is can put something else there.
+  throw busyFolder(path);
+}
+
+function busyFolder(path: BytePath): Error {
+  return new Deno.errors.Busy(`Cannot commit ${shown(path)}: somebody changes the folder that it is in`);
+}
+
+/** All that is in the folder that was opened last is made. */
+function finishFolder(open: MadeFolder[]): void {
+  const { path, to, from, now } = open.at(-1)!;
+  dress(to, from, now!, path);
+  open.pop();
+  library().close(to);
+  library().close(from);
+}
+
+/** Gives what was made its owner, attributes, permissions and time, in an order in which none takes away another. */
+function dress(made: number, source: number, { type, uid, gid, mode, modified }: FileStatus, path: BytePath): void {
+  const why = because("set owner, attributes, permissions and time of", path);
+  const times = new Uint8Array(32);
+  times.set(modified, 16);
+  new DataView(times.buffer).setBigInt64(8, OMIT, true); // When it was last read.
+  const owner = [made, "", uid, gid, EMPTY_PATH];
+  const steps: Step[] = [{ call: "fchownat", args: owner, ...why }];
+  // Access control lists, capabilities of programs, and those of users.
+  steps.push(...setAttributes(made, attributesOf(source, [""])[0]!, why));
+  if (type !== "symlink") steps.push(setPermissions(made, mode, why));
+  steps.push({ call: "utimensat", args: [made, "", { bytes: times, name: "<times>" }, EMPTY_PATH], ...why });
+  execute(steps);
+}
+
+/** chmod(2) of an open file, by a link that leads to that and to nothing else. */
+function setPermissions(file: number, mode: number, why: Pick<Step, "what" | "option">): Step {
+  return { call: "fchmodat", args: [AT_FDCWD, `/proc/self/fd/${file}`, octal(mode & 0o7777)], ...why };
+}
+
+/** UTIME_OMIT of utimensat(2). */
+const OMIT = 0x3fff_fffen;
+
+/** Another name of a file that was made; says whether it could be had, which is not on another file system. */
+function linkTo({ folder, to: from }: Made, to: number, entry: Entry): boolean {
+  const at = openFolder(folder);
+  try {
+    const args = [at, pathArgument(from), to, pathArgument(entry.to), 0];
+    const tolerate = [["EXDEV", 0], ["EMLINK", 0], ["ENOENT", 0]] as const;
+    return execute([{ call: "linkat", args, ...because("link", entry.path), tolerate }])[0] === 0;
+  } finally {
+    library().close(at);
   }
 }
 
 /** Copies a content, and not what is between its parts: a file may be far larger than what is in it. */
-function copyContent(from: number, { path, place, now: { size } }: Entry, copy: number): void {
+function copyContent(file: number, path: BytePath, size: number, copy: number): void {
   const why = because("copy", path);
-  const [source] = execute([openStep(from, place, O_NONBLOCK_RDONLY, why)]) as [number];
+  const reopen = [AT_FDCWD, `/proc/self/fd/${file}`, O_NONBLOCK_RDONLY];
+  const [source] = execute([{ call: "openat", args: reopen, ...why }]) as [number];
   const seek = (file: number, to: number, whence: Named): number => {
     // ENXIO: there is nothing from there on.
     return execute([{ call: "lseek", args: [file, to, whence], ...why, tolerate: [["ENXIO", 0]] }])[0]!;
@@ -284,27 +391,12 @@ function copyContent(from: number, { path, place, now: { size } }: Entry, copy: 
 }
 
 function because(verb: string, path: BytePath): Pick<Step, "what" | "option"> {
-  return { what: `${verb} ${JSON.stringify(shownPath(path))}`, option: OPTION };
+  return { what: `${verb} ${shown(path)}`, option: OPTION };
 }
 
-function setOwner(parent: number, path: BytePath, to: BytePath, { uid, gid }: FileStatus): void {
-  execute([{ call: "fchownat", args: [parent, pathArgument(to), uid, gid, NO_FOLLOW], ...because("give away", path) }]);
+function shown(path: BytePath): string {
+  return quoted(shownPath(path));
 }
-
-/** Permissions, of which a change of the owner takes some away, and the time. */
-function setMode(parent: number, path: BytePath, to: BytePath, { type, mode, modified }: FileStatus): void {
-  const [name, why] = [pathArgument(to), because("set permissions and time of", path)];
-  const times = new Uint8Array(32);
-  times.set(modified, 16);
-  new DataView(times.buffer).setBigInt64(8, OMIT, true); // When it was last read.
-  const steps: Step[] = [];
-  if (type !== "symlink") steps.push({ call: "fchmodat", args: [parent, name, octal(mode & 0o7777)], ...why });
-  steps.push({ call: "utimensat", args: [parent, name, { bytes: times, name: "<times>" }, NO_FOLLOW], ...why });
-  execute(steps);
-}
-
-/** UTIME_OMIT of utimensat(2). */
-const OMIT = 0x3fff_fffen;
 
 function place(unit: Unit, commit: Commit): void {
   const { change, name, other } = unit;
@@ -312,6 +404,10 @@ function place(unit: Unit, commit: Commit): void {
   else if (change.now === undefined) rename(unit, commit, name, other, NO_REPLACE, "remove");
   else if (change.before === undefined) rename(unit, commit, other, name, NO_REPLACE, "make");
   else rename(unit, commit, other, name, EXCHANGE, "replace");
+  if (!commit.made.has(change)) return;
+  inFolder(unit.folder, commit, (parent) => {
+    if (statuses(parent, [name], OPTION)[0]?.inode !== commit.made.get(change)) throw busyFolder(change.path);
+  });
 }
 
 function takeBack(unit: Unit, commit: Commit): void {
@@ -323,15 +419,25 @@ function takeBack(unit: Unit, commit: Commit): void {
 }
 
 function setFolder(unit: Unit, commit: Commit, wanted: FoundStatus, present: FoundStatus): void {
-  const { change: { path }, folder } = unit;
-  const name = pathArgument(unit.name);
+  const { change: { path }, folder, name } = unit;
   commit.outside.forget(path);
   inFolder(folder, commit, (parent) => {
     const why = because("set owner and permissions of", path);
-    execute([{ call: "fchownat", args: [parent, name, wanted.uid, wanted.gid, NO_FOLLOW], ...why }]);
-    // An access control list is another view of the permissions.
-    if (wanted.attributes !== undefined) setAttributes(parent, unit.name, wanted.attributes, present.attributes);
-    execute([{ call: "fchmodat", args: [parent, name, octal(wanted.mode & 0o7777)], ...why }]);
+    const file = openEntry(parent, name, path);
+    try {
+      const [found] = statuses(file, [""], OPTION);
+      if (found?.type !== "directory") {
+        throw new Deno.errors.Busy(`Cannot commit ${shown(path)}: it is no folder any more`);
+      }
+      execute([
+        { call: "fchownat", args: [file, "", wanted.uid, wanted.gid, EMPTY_PATH], ...why },
+        // An access control list is another view of the permissions.
+        ...wanted.attributes === undefined ? [] : setAttributes(file, wanted.attributes, why, present.attributes),
+        setPermissions(file, wanted.mode, why),
+      ]);
+    } finally {
+      library().close(file);
+    }
   });
 }
 
@@ -365,9 +471,13 @@ function openFolder(folder: BytePath): number {
   return execute([openStep(AT_FDCWD, folder, O_CLOEXEC_PATH, because("open", folder))])[0]!;
 }
 
-/** Removes what has the other name. */
-function removeOther({ folder, other }: Unit, commit: Commit): void {
-  inFolder(folder, commit, (parent) => remove(parent, folder, other));
+/** Removes what has the other name, if that is what was there, or was made. */
+function removeOther({ change, folder, other }: Unit, commit: Commit): void {
+  inFolder(folder, commit, (parent) => {
+    const [found] = statuses(parent, [other], OPTION);
+    if (found === undefined) return;
+    if (found.inode === change.before?.inode || found.inode === commit.made.get(change)) remove(parent, folder, other);
+  });
 }
 
 /** Removes something with all that is in it, following no link; nothing where it is not there. */

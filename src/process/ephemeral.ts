@@ -23,7 +23,7 @@ import {
 import { library } from "../machine/library.ts";
 import { Interest, reactor } from "../machine/reactor.ts";
 import type { Settings } from "../options.ts";
-import { type LayerSettings, parentOf, viewSettings } from "../options_mounts.ts";
+import { type LayerSettings, type MountOptions, parentOf, viewSettings } from "../options_mounts.ts";
 import type { Caller } from "../plan/caller.ts";
 import { hasUserNamespace } from "../plan/child.ts";
 import { enterFolder, execute, UNBLOCK_SIGNALS } from "../plan/exec.ts";
@@ -84,15 +84,16 @@ export class EphemeralView {
    * The settings for a command, until {@linkcode leave}.
    *
    * @param folder Where it begins.
+   * @param isDeno Whether it is a Deno of ours, whose caches are of no interest.
    * @throws {Deno.errors.Busy} While another command runs on it.
    * @throws {NamespaceError} When the kernel refuses what it needs.
    */
-  enter(caller: Caller, folder: string): Settings {
+  enter(caller: Caller, folder: string, isDeno: boolean): Settings {
     if (this.#isBusy) {
       throw new Deno.errors.Busy("Cannot run two commands on one ephemeral view at a time: wait for the first to end");
     }
     this.#prepared ??= new Prepared(this.#settings, caller);
-    const settings = this.#prepared.settingsIn(folder);
+    const settings = this.#prepared.settingsIn(folder, isDeno);
     this.#isBusy = true;
     return settings;
   }
@@ -172,7 +173,7 @@ class Prepared implements Written {
   }
 
   /** The settings for one command, in a folder. */
-  settingsIn(folder: string): Settings {
+  settingsIn(folder: string, isDeno: boolean): Settings {
     for (const place of placesOf(this.#asked, folder)) {
       if (this.#opened.has(place)) continue;
       make(this.#planner.open(place), this.#hasUser);
@@ -183,7 +184,8 @@ class Prepared implements Written {
       this.layers.map(({ work }): Made => ({ type: "directory", path: workOf(work!, this.#mounts) })),
       this.#hasUser,
     );
-    return withView(this.#asked, this.#layout, this.#mounts);
+    const caches = isDeno ? denoCache() : [];
+    return withView(this.#asked, { ...this.#layout, last: [...caches, ...this.#layout.last] }, this.#mounts);
   }
 
   async remove(): Promise<void> {
@@ -196,6 +198,14 @@ function placesOf({ ephemeral }: Settings, folder: string): readonly string[] {
   const folders = [folder, environmentVariable("HOME"), environmentVariable("TMPDIR"), "/tmp", "/var/tmp"];
   const places = [...folders, ...ephemeral!.writable].map((path) => path && canonical(path, OPTION));
   return [...new Set(places.filter((place) => place !== undefined && place !== ""))] as string[];
+}
+
+/** Where Deno keeps databases that it always writes to: that goes to memory, and is no change. */
+function denoCache(): readonly MountOptions[] {
+  const [home, caches] = [environmentVariable("HOME"), environmentVariable("XDG_CACHE_HOME")];
+  const folder = environmentVariable("DENO_DIR") ?? (caches ?? (home && `${home}/.cache`) ?? "") + "/deno";
+  const target = canonical(folder, OPTION);
+  return target === undefined ? [] : [{ type: "overlay", target, lower: [target], upper: "tmpfs" }];
 }
 
 function storeName(random: string, { ephemeral }: Settings): string {

@@ -130,14 +130,17 @@ for (const user of USERS) {
         console.log(JSON.stringify({ again, all, outside: text(outside.stdout), left, part, none }));`,
         );
         assertEquals(said.again, "new\n55\nhi\na\nl\nm\nn\nno\xffutf8\no\nsame\nt\nu\n".replace("\xff", "\ufffd"));
-        const wanted = CHANGES.map(([path, kind, type, size, previousSize]): Change => {
+        const wanted = CHANGES.map(([path, kind, type, size, previousSize]) => {
           const change = { path: `${tried}/${path}`, kind, type, size };
           return previousSize === undefined ? change : { ...change, previousSize };
         });
-        assertEquals(said.all, wanted);
+        const withoutIds = ({ mode: _, previousMode: __, owner: ___, previousOwner: ____, ...rest }: Change) => rest;
+        assertEquals(said.all.map(withoutIds), wanted);
+        const chmodded = said.all.find(({ path }) => path === `${tried}/a`)!;
+        assertEquals([chmodded.mode, chmodded.previousMode], [0o4750, 0o644]);
         assertEquals(said.outside, "old\n");
         const committed = ["n", "n/n", "n/n/odd name", "u"].map((path) => `${tried}/${path}`);
-        assertEquals(said.left, wanted.filter(({ path }) => !committed.includes(path)));
+        assertEquals(said.left.map(withoutIds), wanted.filter(({ path }) => !committed.includes(path)));
         assertEquals(said.part, `${tried}:\na\nd\ngone\nl\nm\nn\no\nsame\nt\nu\n\n${tried}/n:\nn\n`);
         assertEquals(said.none, []);
         assertEquals(tree(tried), tree(plain));
@@ -430,8 +433,8 @@ isolatedTest("code runs on an ephemeral view, too", async () => {
     const found = await ns.run((path: string) => Deno.readTextFile(path), `${folder}/file`);
     assertEquals(found, "written");
     assertEquals([...Deno.readDirSync(folder)], []);
-    const changes = await ns.changes(); // Among them are those of Deno's cache.
-    assertEquals(changes.map(({ path }) => path).filter((path) => path.startsWith(folder)), [`${folder}/file`]);
+    const changes = await ns.changes(); // And none of Deno's own.
+    assertEquals(changes.map(({ path }) => path), [`${folder}/file`]);
   });
 });
 
@@ -687,9 +690,43 @@ isolatedTest("a program that is killed leaves no store, in whatever it is", asyn
   assertEquals([...Deno.readDirSync("/tmp")].filter(({ name }) => name.startsWith("namespace.")), []);
 });
 
-isolatedTest("a remaining process of a command that has ended cannot have its links followed", async () => {
+isolatedTest("what a command leaves running ends with it", async () => {
   await withFolder(async (folder) => {
     await using ns = new Namespace({ ephemeral: true });
+    const script = "trap '' TERM HUP; (setsid sh -c 'while :; do echo x >> late; done' & ) ; sleep 0.1";
+    assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
+    const [first] = await ns.changes();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assertEquals(await ns.changes(), [first!]);
+    await ns.commit([first!]);
+    assertEquals(Deno.statSync(`${folder}/late`).size, first!.size);
+  });
+});
+
+isolatedTest("a commit of changes that were told is of these alone, and only as they were told", async () => {
+  await withFolder(async (folder) => {
+    sh("echo 1 > a; echo 2 > b; mkdir d; chmod 0 a", folder);
+    await using ns = new Namespace({ ephemeral: true });
+    const run = (script: string) => ns.command("sh", { args: ["-ec", script], cwd: folder }).outputSync();
+    run("echo x >> a; echo y >> b; mkdir -p n/n; echo z > n/n/z; rmdir d");
+    const told = await ns.changes();
+    const of = (name: string) => told.find(({ path }) => path === `${folder}/${name}`)!;
+    await ns.commit([of("a"), of("n/n/z")]);
+    assertEquals(tree(folder).split("\n")[0], "a f 0 4 ");
+    assertEquals((await ns.changes()).map(({ path }) => path), ["b", "d"].map((name) => `${folder}/${name}`));
+    run("chmod 4755 b"); // Inside.
+    await assertRejects(() => ns.commit([of("b")]), Deno.errors.Busy, "it is not as changes() has told");
+    sh("touch d/new", folder); // And outside.
+    await assertRejects(() => ns.commit([of("d")]), Deno.errors.Busy, "it is not as changes() has told");
+    await assertRejects(() => ns.commit([{ ...of("d") }]), TypeError, "must be one that changes() has told");
+    await ns.commit();
+    assertEquals(Deno.statSync(`${folder}/b`).mode! & 0o7777, 0o4755);
+  });
+});
+
+isolatedTest("a remaining process of a command that has ended cannot have its links followed", async () => {
+  await withFolder(async (folder) => {
+    await using ns = new Namespace({ ephemeral: true, privatePid: false });
     const script = "mkdir d; echo 1 > d/f; echo $$ > pid; (sleep 1000 >/dev/null 2>&1 & echo $! > left)";
     assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
     const left = new TextDecoder().decode(ns.command("cat", { args: [`${folder}/left`] }).outputSync().stdout);

@@ -4,6 +4,9 @@
  * @module
  */
 
+import { CAPABILITIES } from "../../src/abi/capabilities.ts";
+import { RESOURCES } from "../../src/abi/resources.ts";
+
 /** Where it is. */
 export const SCHEMA_FILE: URL = new URL("../../src/cli/config.schema.json", import.meta.url);
 
@@ -13,8 +16,15 @@ interface Type {
   readonly value?: any;
 }
 
+/** An interface. */
+interface Shape {
+  readonly extends?: readonly Type[];
+  readonly properties: readonly Property[];
+}
+
 interface Property {
   readonly name: string;
+  readonly optional?: boolean;
   readonly jsDoc?: { readonly doc?: string };
   readonly tsType: Type;
 }
@@ -31,8 +41,18 @@ const OTHERS: Schema = {
   cwd: { type: "string", description: "The folder it starts in." },
   uid: { type: "number", description: "Become this user before it starts." },
   gid: { type: "number", description: "The same for a group." },
-  timeoutMs: { type: "number", description: "Milliseconds that it may take." },
+  timeoutMs: { type: "number", exclusiveMinimum: 0, description: "Milliseconds that it may take." },
 };
+/** Types that are lists of names, and those that JSON has nothing for. */
+const KNOWN: ReadonlyMap<string, Schema | undefined> = new Map<string, Schema | undefined>([
+  ["CapabilityName", { enum: CAPABILITIES }],
+  ["ResourceName", { enum: RESOURCES }],
+  // Nobody is there to have the other end of a pipe.
+  ["DescriptorOption", { anyOf: [{ const: "inherit" }, { type: "number" }] }],
+  ["Uint8Array", undefined],
+  ["bigint", undefined],
+  ["undefined", undefined],
+]);
 
 /** Makes the schema, as the text that the file is to have. */
 export async function makeSchema(): Promise<string> {
@@ -42,20 +62,41 @@ export async function makeSchema(): Promise<string> {
   const paths = [...files, "command_options.ts"].map((name) => new URL(name, source).pathname);
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["doc", "--json", ...paths] }).output();
   const { nodes } = JSON.parse(new TextDecoder().decode(stdout));
-  const interfaces = new Map<string, readonly Property[]>();
+  const interfaces = new Map<string, Shape>();
   const aliases = new Map<string, Type>();
   // deno-lint-ignore no-explicit-any -- by its kind
   for (const { name, declarations } of Object.values<any>(nodes).flatMap(({ symbols }) => symbols)) {
     const [{ kind, def }] = declarations;
-    if (kind === "interface") interfaces.set(name, def.properties);
+    if (kind === "interface") interfaces.set(name, def);
     if (kind === "typeAlias") aliases.set(name, def.tsType);
   }
+  const propertiesOf = (shape: Shape): readonly Property[] => [
+    ...shape.properties,
+    ...(shape.extends ?? []).flatMap(({ value }) => {
+      const base = interfaces.get(value.typeName);
+      return base === undefined ? [] : propertiesOf(base);
+    }),
+  ];
   const object = (properties: readonly Property[]): Schema =>
     Object.fromEntries(properties.map(({ name, jsDoc, tsType }) => [name, {
       ...schemaOf(tsType),
       ...(jsDoc?.doc === undefined ? {} : { description: plain(jsDoc.doc) }),
     }]));
-  const schemaOf = ({ kind, value }: Type): Schema => {
+  const shapeSchema = (properties: readonly Property[]): Schema => {
+    const required = properties.filter(({ optional }) => !optional).map(({ name }) => name);
+    return {
+      type: "object",
+      properties: object(properties),
+      ...(required.length === 0 ? {} : { required }),
+      additionalProperties: false,
+    };
+  };
+  const nameOf = ({ kind, value }: Type): string | undefined =>
+    kind === "typeRef" ? value.typeName : kind === "keyword" ? value : undefined;
+  const schemaOf = (type: Type): Schema => {
+    const { kind, value } = type;
+    const known = KNOWN.get(nameOf(type) ?? "");
+    if (known !== undefined) return known;
     switch (kind) {
       case "keyword":
         return { type: value };
@@ -68,14 +109,26 @@ export async function makeSchema(): Promise<string> {
       case "parenthesized":
         return schemaOf(value);
       case "union": {
-        const members = (value as Type[]).filter((type) => type.value !== "undefined").map(schemaOf);
+        const members = (value as Type[]).filter((type) => {
+          const name = nameOf(type);
+          return name === undefined || !KNOWN.has(name) || KNOWN.get(name) !== undefined;
+        }).map(schemaOf);
         return members.length === 1 ? members[0]! : { anyOf: members };
       }
+      case "typeLiteral":
+        return shapeSchema(value.properties);
+      case "tuple":
+        return { type: "array", prefixItems: value.map(schemaOf), items: false, minItems: value.length };
+      case "mapped":
+        return {
+          type: "object",
+          additionalProperties: schemaOf(value.tsType),
+          propertyNames: schemaOf(value.typeParam.constraint),
+        };
       case "typeRef": {
-        const properties = interfaces.get(value.typeName);
-        if (properties !== undefined) {
-          return { type: "object", properties: object(properties), additionalProperties: false };
-        }
+        const shape = interfaces.get(value.typeName);
+        if (shape !== undefined) return shapeSchema(propertiesOf(shape));
+        if (value.typeName === "Readonly") return schemaOf(value.typeParams[0]);
         if (value.typeName === "Record") {
           return { type: "object", additionalProperties: schemaOf(value.typeParams[1]) };
         }
@@ -93,8 +146,8 @@ export async function makeSchema(): Promise<string> {
     type: "object",
     properties: {
       ...OTHERS,
-      ...object(own),
-      ...object([...interfaces.get("NamespaceOptions")!, ...interfaces.get("PrivilegeOptions")!]),
+      ...object(own.properties),
+      ...object(propertiesOf(interfaces.get("NamespaceOptions")!)),
     },
     additionalProperties: false,
   };
@@ -103,7 +156,10 @@ export async function makeSchema(): Promise<string> {
 
 /** A docstring without its tags and examples. */
 function plain(doc: string): string {
-  return doc.split(/\n?(?<!\{)@\w+/)[0]!.replaceAll(/\{@linkcode (?:\w+\.)?(\w+)\}/g, "$1").replaceAll(/\s+/g, " ")
+  return doc.split(/(?:^|\s)@(?:default|example|param|returns|see|throws)\b/)[0]!.replaceAll(
+    /\{@linkcode (?:\w+\.)?(\w+)\}/g,
+    "$1",
+  ).replaceAll(/\s+/g, " ")
     .trim();
 }
 
