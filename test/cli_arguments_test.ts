@@ -75,7 +75,8 @@ const MEANINGS: readonly (readonly [argv: string[], meaning: Record<string, unkn
   [["--no-term-child"], { termChild: false }],
   [["--no-term-child", "--term-child"], {}],
   [["--term-grace-ms", "0"], { termGraceMs: 0 }],
-  [["--cwd", "/a b", "-w", "-odd"], { cwd: "-odd" }],
+  [["--cwd", "/a b"], { cwd: "/a b" }],
+  [["-w", "-odd"], { cwd: "-odd" }],
   [["-w/dir1"], { cwd: "/dir1" }],
   [["-wdir"], { cwd: "dir" }],
   [["-e", "A=1", "-eB=2=3", "--env=C=", "--env", "A=-4"], { env: { A: "-4", B: "2=3", C: "" } }],
@@ -200,4 +201,53 @@ Deno.test("parseCommandLine() takes away from a sandbox what is denied, and noth
   assertThrows(() => parseCommandLine(["--no-private-net=x"]), UsageError, "--no-private-net takes no value");
   assertThrows(() => parseCommandLine(["--no-private-nte"]), UsageError, `did you mean "--no-private-net"?`);
   assertThrows(() => parseCommandLine(["--no-umask"]), UsageError, `Unknown option "--no-umask"`);
+});
+
+Deno.test("parseCommandLine() puts lists together, and refuses the second of what there is one of", () => {
+  const { capabilities, groups, cpuAffinity, privateTmp, ephemeral } = parseCommandLine([
+    ...["--cap-drop", "CAP_KILL", "--cap-drop=chown,cap_fowner", "--groups", "1", "--groups", "2"],
+    ...["--cpu-affinity", "0-2", "--cpu-affinity=5", "-tsize=1m", "--private-tmp=mode=700", "-t"],
+    ...["--ephemeral=readonly=/a", "--ephemeral=readonly=/b"],
+  ]).namespace;
+  assertEquals(
+    capabilities,
+    { drop: ["CAP_KILL", "CAP_CHOWN", "CAP_FOWNER"] },
+  );
+  assertEquals([groups, cpuAffinity], [[1, 2], [0, 1, 2, 5]]);
+  assertEquals(JSON.parse(JSON.stringify(privateTmp)), { size: "1m", mode: "700" });
+  assertEquals(ephemeral, { readonly: ["/a", "/b"] });
+  for (
+    const [words, text] of [
+      [["--hostname", "a", "--hostname=b"], "--hostname is given twice"],
+      [["-wa", "-w", "b"], "--cwd is given twice"],
+      [["-tsize=1m", "-tsize=2m"], "--private-tmp=size is given twice"],
+      [["--private-user", "--private-user=self"], "--private-user is given twice"],
+      [["--tmpfs", "/m:size=1m,size=2m"], "--tmpfs has the part size twice"],
+      [["--bind", "/a:/b:ro,rw"], "Parts of --bind contradict each other"],
+      [["--ro-bind", "/a:/b:rw"], "--ro-bind and its part rw contradict each other"],
+      [["--remount", "/a:nosuid,suid"], "Parts of --remount contradict each other"],
+      [["--setenv", "A", "1"], "here it is --env NAME=VALUE"],
+      [["--unshare-all"], "here it is --sandbox"],
+    ] as const
+  ) assertThrows(() => parseCommandLine(words), UsageError, text);
+  assertThrows(
+    () => parseCommandLine(["--comit"], { flags: ["commit"], valued: [] }),
+    UsageError,
+    `did you mean "--commit"?`,
+  );
+});
+
+Deno.test("parseCommandLine() takes sources from the current folder on", () => {
+  const here = Deno.cwd();
+  const { mounts, root, landlock } = parseCommandLine([
+    ...["--bind", ".:/work", "--ro-bind", "src/../test", "--overlay", "/o:lower=a,lower=/b/../c,upper=tmpfs"],
+    ...["--root", "./r", "--landlock", "read=.", "--bind", "/a/./b:/c"],
+  ]).namespace;
+  assertEquals(JSON.parse(JSON.stringify(mounts)), [
+    { type: "bind", source: here, target: "/work" },
+    { type: "bind", source: `${here}/test`, readonly: true },
+    { type: "overlay", target: "/o", lower: [`${here}/a`, "/c"], upper: "tmpfs" },
+    { type: "bind", source: "/a/./b", target: "/c" },
+  ]);
+  assertEquals([root, landlock], [`${here}/r`, { read: [here] }]);
 });

@@ -1,5 +1,6 @@
-import { assert, assertEquals, assertGreater, assertMatch, assertStringIncludes } from "@std/assert";
-import { nsrun, type RunOptions, stdoutOf } from "./support/cli.ts";
+import { assert, assertEquals, assertGreater, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { Namespace } from "../mod.ts";
+import { nsrun, nsrunArgv, type RunOptions, stdoutOf } from "./support/cli.ts";
 import { countMounts, differentNamespaces, type NamespaceFile, READ_NAMESPACES } from "./support/inside.ts";
 import { isolatedTest } from "./support/leaks.ts";
 import { USERS } from "./support/nobody.ts";
@@ -277,3 +278,28 @@ function terminal(line: string): string {
   const { stdout } = new Deno.Command("script", { args: ["-qec", line, "/dev/null"], env, stdin: "null" }).outputSync();
   return new TextDecoder().decode(stdout);
 }
+
+isolatedTest("nsrun --cwd is a folder of the caller's, wherever the command would begin", async () => {
+  const folder = Deno.makeTempDirSync({ prefix: "nsrun-cwd-" });
+  try {
+    Deno.mkdirSync(`${folder}/etc`);
+    const run = (...words: string[]) =>
+      new Deno.Command("sh", { args: ["-c", 'cd "$0" && exec "$@"', folder, ...nsrunArgv(words)] }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    assertEquals(text((await run("-m", "-w", "etc", "pwd")).stdout), `${folder}/etc\n`);
+    const hidden = await run("-t", "-w", "etc", "pwd"); // And not /etc.
+    assertEquals([hidden.code, text(hidden.stdout)], [125, ""]);
+    assertStringIncludes(text(hidden.stderr), `Cannot enter the folder "${folder}/etc" for --cwd`);
+    assertThrows(
+      () => new Namespace({ privateTmp: true }).command("pwd", { cwd: `${folder}/etc` }).outputSync(),
+      Deno.errors.NotFound,
+    );
+    const built = `${folder}/built`;
+    await new Namespace({ privateTmp: true }).build("pwd", { cwd: "etc", output: built });
+    const relative = await new Deno.Command(built, { cwd: folder }).output();
+    assertEquals([relative.code, text(relative.stdout)], [125, ""]);
+    assertStringIncludes(text(relative.stderr), "Cannot enter the current folder again for cwd");
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});

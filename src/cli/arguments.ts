@@ -22,6 +22,7 @@ import {
   limits,
   number,
   onMainExit,
+  range,
   seccompValue,
   timeValue,
   tmpValue,
@@ -82,6 +83,17 @@ const VALUED = [
   "gid",
   "argv0",
 ] as const;
+/** Options with a list, or with parts, which all go together where they are given more than once. */
+const JOINED: ReadonlySet<string> = new Set([
+  "cap-keep",
+  "cap-drop",
+  "cap-add",
+  "groups",
+  "cpu-affinity",
+  "private-tmp",
+  "private-time",
+  "ephemeral",
+]);
 /** Options with a value that can be given more than once. */
 const REPEATED = ["rlimit", "hugetlb-max", "landlock", "env", "unset-env", "inherit-fd", "uid-map", "gid-map"] as const;
 /** Options whose value can be left out, so that it must follow a "=". */
@@ -208,7 +220,7 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
     collect: REPEATED,
     negatable: ["term-child"],
     default: { "term-child": true },
-    unknown: refuseUnknown,
+    unknown: (word) => refuseUnknown(word, own),
   });
   const { help, version, timeout, "status-fd": statusFd } = flags;
   const debug = flags.debug || flags.verbose;
@@ -255,6 +267,19 @@ function cut(argv: readonly string[], own: OwnOptions): Cut {
   const options: string[] = [];
   const denied: string[] = [];
   const mounts: MountWord[] = [];
+  /** Where those with a value are that can be given once. */
+  const places = new Map<string, number>();
+  const add = (option: string): void => {
+    const [, name, value] = /^--([a-z-0-9]+)=(.*)$/s.exec(option) ?? [];
+    const isSingle = name !== undefined && !(REPEATED as readonly string[]).includes(name);
+    const place = isSingle ? places.get(name) : undefined;
+    if (place === undefined) {
+      if (isSingle) places.set(name, options.length);
+      options.push(option);
+    } else if (JOINED.has(name!)) {
+      options[place] = `--${name}=${[options[place]!.slice(`--${name}=`.length), value].filter(Boolean).join(",")}`;
+    } else throw new UsageError(`--${name} is given twice`);
+  };
   let at = 0;
   while (at < argv.length) {
     const word = argv[at]!;
@@ -273,7 +298,7 @@ function cut(argv: readonly string[], own: OwnOptions): Cut {
         continue;
       }
       const valueFollows = WITH_VALUE.has(name) || own.valued.includes(name);
-      options.push(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
+      add(valueFollows ? `${option}=${following(argv[at++], option)}` : completed(option, own));
     }
   }
   return { options, denied, mounts, command: argv.slice(at) };
@@ -294,7 +319,7 @@ function spellOut(word: string, own: OwnOptions): readonly string[] {
   const options: string[] = [];
   const letters = [...word.slice(1)];
   for (const [index, letter] of letters.entries()) {
-    const name = own.letters?.[letter] ?? LETTERS.get(letter) ?? refuseUnknown(`-${letter}`);
+    const name = own.letters?.[letter] ?? LETTERS.get(letter) ?? refuseUnknown(`-${letter}`, own);
     const rest = letters.slice(index + 1).join("");
     const hasValue = WITH_VALUE.has(name) || own.valued.includes(name);
     if (rest !== "" && (hasValue || WITH_OPTIONAL_VALUE.has(name) || rest.startsWith("="))) {
@@ -322,11 +347,47 @@ function completed(option: string, own: OwnOptions): string {
   return option;
 }
 
-function refuseUnknown(word: string): never {
+/** What others call it, and how it is said here. */
+const ELSEWHERE: ReadonlyMap<string, string> = new Map([
+  ["--setenv", "--env NAME=VALUE"],
+  ["--unsetenv", "--unset-env NAME"],
+  ["--clearenv", "--clear-env"],
+  ["--chdir", "--cwd DIR"],
+  ["--dev-bind", "--bind SRC:DST"],
+  ["--bind-try", "--bind SRC:DST:if-missing=skip"],
+  ["--ro-bind-try", "--ro-bind SRC:DST:if-missing=skip"],
+  ["--dev-bind-try", "--bind SRC:DST:if-missing=skip"],
+  ["--remount-ro", "--remount DST:ro"],
+  ["--perms", "mode=755 among the parts of a mount"],
+  ["--size", "size=16m among the parts of a mount"],
+  ["--unshare-all", "--sandbox, or -pniuC"],
+  ["--share-net", "--no-private-net"],
+  ["--unshare-pid", "--private-pid"],
+  ["--unshare-net", "--private-net"],
+  ["--unshare-ipc", "--private-ipc"],
+  ["--unshare-uts", "--private-uts"],
+  ["--unshare-user", "--private-user"],
+  ["--unshare-cgroup", "--private-cgroup"],
+  ["--disable-userns", "--disable-user-namespaces"],
+  ["--map-root-user", "--private-user"],
+  ["--mount-proc", "--private-pid, which has it"],
+  ["--fork", "nothing, it is always so"],
+  ["--die-with-parent", "nothing, it is always so"],
+  ["--kill-child", "nothing, it is always so"],
+  ["--map-auto", "--uid-map auto --gid-map auto"],
+  ["--map-current-user", "--private-user=self"],
+]);
+
+function refuseUnknown(word: string, own: OwnOptions): never {
   const option = word.replace(/=.*$/s, "");
-  const known = [...WITHOUT_VALUE, ...WITH_VALUE, ...WITH_OPTIONAL_VALUE].map((name) => `--${name}`);
-  const guess = option.startsWith("--") ? nearest(option, known) : undefined;
-  const hint = guess === undefined ? "see nsrun --help" : `did you mean "${guess}"?`;
+  const names = [...WITHOUT_VALUE, ...WITH_VALUE, ...WITH_OPTIONAL_VALUE, ...own.flags, ...own.valued];
+  const guess = option.startsWith("--") ? nearest(option, names.map((name) => `--${name}`)) : undefined;
+  const here = ELSEWHERE.get(option);
+  const hint = here !== undefined
+    ? `here it is ${here}`
+    : guess === undefined
+    ? "see nsrun --help"
+    : `did you mean "${guess}"?`;
   throw new UsageError(`Unknown option "${option}": ${hint}`);
 }
 
@@ -376,7 +437,7 @@ function namespace(flags: Flags, denied: readonly string[], mounts: readonly Mou
     newSession: given("new-session"),
     privateKeyring: given("private-keyring"),
     nice: flags.nice === undefined ? undefined : number(flags.nice, "--nice"),
-    cpuAffinity: flags["cpu-affinity"]?.split(",").map((cpu) => number(cpu, "--cpu-affinity")),
+    cpuAffinity: flags["cpu-affinity"]?.split(",").flatMap((cpus) => range(cpus, "--cpu-affinity")),
     oomScoreAdj: flags["oom-score-adj"] === undefined ? undefined : number(flags["oom-score-adj"], "--oom-score-adj"),
     mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };

@@ -67,8 +67,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               in memory), readonly=PATH, what cannot be written to, and writable=DIR, a folder of yours
                               in one of others, beside the current one, HOME and /tmp (both can be given again)
 
-  These are done in the order given, inside. Folders on the way are made in what is new there, never outside. A
-  backslash stands before a colon or comma that is part of a path.
+  These are done in the order given, inside. Folders on the way are made in what is new there, never outside. Sources
+  can be relative to the present folder. A backslash stands before a colon or comma that is part of a path.
 
       --bind SRC[:DST[:PARTS]]  A file or folder of the outside. PARTS: ro, nosuid, nodev, noexec, no-recursive,
                               if-missing=error|skip|create
@@ -132,7 +132,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               no_new_privs: no set-user-ID program gains anything
 
 # Command
-  -w, --cwd DIR               The folder it starts in; default the present one
+  -w, --cwd DIR               The folder it starts in; default the present one, or / where that is not there inside
   -e, --env NAME=VALUE        Sets a variable of its environment. Can be given again
       --unset-env NAME        It does not inherit this variable. Can be given again
       --inherit-fd N          It gets the open descriptor N, from 3 to 255. Can be given again
@@ -164,6 +164,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   -sysvsem, -mount or -keyring, --no-seccomp, --no-new-session, --no-init, --no-cgroup, --no-ephemeral and
   --no-disable-user-namespaces.
 
+  An option with one value can be given once; lists and PARTS of several go together.
   PARTS are separated by commas. Letters can be written together: -pni. A value that can be left out is joined to its
   option, -tsize=16m or --private-tmp=size=16m; any other can also be the next word.
 

@@ -12,6 +12,7 @@ import {
   type OverlayLayers,
   type OverlayRoot,
 } from "../options_mounts.ts";
+import { outside } from "./values.ts";
 import { UsageError } from "./words.ts";
 
 /** Options that mount something. */
@@ -42,11 +43,14 @@ export function mountValue([option, value]: MountWord): MountOptions {
     case "bind":
     case "ro-bind": {
       const parts = partsOf(words[2], name, ["if-missing"], [...FLAGS, "no-recursive"]);
+      if (option === "ro-bind" && parts.has("rw")) {
+        throw new UsageError(`${name} and its part rw contradict each other`);
+      }
       return {
         type: "bind",
-        source: target,
+        source: outside(target),
         target: second === undefined ? undefined : plain(second),
-        ...flagsOf(parts),
+        ...flagsOf(parts, name),
         ...(option === "ro-bind" ? { readonly: true } : {}),
         recursive: parts.has("no-recursive") ? false : undefined,
         ifMissing: parts.get("if-missing") as "skip" | undefined, // The library knows which words there are.
@@ -72,8 +76,10 @@ export function mountValue([option, value]: MountWord): MountOptions {
         subset: parts.get("subset") as "pid" | undefined,
       };
     }
-    case "sysfs":
-      return { type: "sysfs", target, readonly: partsOf(second, name, [], ["rw", "ro"]).has("rw") ? false : undefined };
+    case "sysfs": {
+      const { readonly } = flagsOf(partsOf(second, name, [], ["rw", "ro"]), name);
+      return { type: "sysfs", target, readonly };
+    }
     case "overlay":
       return { type: "overlay", target, ...layers(second ?? "", name) };
     case "symlink":
@@ -86,7 +92,12 @@ export function mountValue([option, value]: MountWord): MountOptions {
       return { type: "file", target, content: words.slice(1).join(":") };
     case "remount": {
       const parts = partsOf(second, name, [], [...FLAGS, "no-recursive"]);
-      return { type: "remount", target, ...flagsOf(parts), recursive: parts.has("no-recursive") ? false : undefined };
+      return {
+        type: "remount",
+        target,
+        ...flagsOf(parts, name),
+        recursive: parts.has("no-recursive") ? false : undefined,
+      };
     }
     default:
       partsOf(second, name, [], []);
@@ -96,7 +107,8 @@ export function mountValue([option, value]: MountWord): MountOptions {
 
 /** `host`, `empty`, a folder, or `overlay:lower=A,upper=B`. */
 export function rootValue(value: string): string | OverlayRoot {
-  return value.startsWith("overlay:") ? { overlay: layers(value.slice("overlay:".length), "--root") } : value;
+  if (value.startsWith("overlay:")) return { overlay: layers(value.slice("overlay:".length), "--root") };
+  return value === "host" || value === "empty" ? value : outside(value);
 }
 
 /** `dir=DIR,readonly=PATH,writable=DIR`, the last two any number of times, or nothing. */
@@ -108,8 +120,11 @@ export function ephemeralValue(text: string): true | EphemeralOptions {
     if (path === undefined) {
       throw new UsageError(`--ephemeral must have dir=DIR, readonly=PATH or writable=DIR: got ${shown(part)}`);
     }
-    if (key === "dir") options.dir = plain(path);
-    else options[key as "readonly" | "writable"] = [...options[key as "readonly" | "writable"] ?? [], plain(path)];
+    const place = outside(plain(path));
+    if (key !== "dir") {
+      options[key as "readonly" | "writable"] = [...options[key as "readonly" | "writable"] ?? [], place];
+    } else if (options.dir === undefined) options.dir = place;
+    else throw new UsageError("--ephemeral=dir is given twice");
   }
   return options;
 }
@@ -117,12 +132,20 @@ export function ephemeralValue(text: string): true | EphemeralOptions {
 /** Words for flags that are set, and those for flags that are cleared. */
 const SET = { ro: "readonly", nosuid: "nosuid", nodev: "nodev", noexec: "noexec" } as const;
 const CLEAR = { rw: "readonly", suid: "nosuid", dev: "nodev", exec: "noexec" } as const;
+type Flag = typeof SET[keyof typeof SET];
 const FLAGS = [...Object.keys(SET), ...Object.keys(CLEAR)];
 
-function flagsOf(parts: ReadonlyMap<string, string>): Record<string, boolean> {
-  const flags: Record<string, boolean> = {};
-  for (const [word, flag] of Object.entries(SET)) if (parts.has(word)) flags[flag] = true;
-  for (const [word, flag] of Object.entries(CLEAR)) if (parts.has(word)) flags[flag] = false;
+function flagsOf(parts: ReadonlyMap<string, string>, option: string): Partial<Record<Flag, boolean>> {
+  const flags: Partial<Record<Flag, boolean>> = {};
+  for (const [words, isSet] of [[SET, true], [CLEAR, false]] as const) {
+    for (const [word, flag] of Object.entries(words)) {
+      if (!parts.has(word)) continue;
+      if (flags[flag] !== undefined) {
+        throw new UsageError(`Parts of ${option} contradict each other: ${word} and its opposite`);
+      }
+      flags[flag] = isSet;
+    }
+  }
   return flags;
 }
 
@@ -134,8 +157,10 @@ function layers(text: string, name: string): OverlayLayers {
     if (path === undefined) {
       throw new UsageError(`${name} must have lower=DIR, upper=DIR or work=DIR: got ${shown(part)}`);
     }
-    if (key === "lower") lower.push(plain(path));
-    else others[key as "upper" | "work"] = plain(path);
+    const place = path === "tmpfs" ? path : outside(plain(path));
+    if (key === "lower") lower.push(place);
+    else if (others[key as "upper" | "work"] === undefined) others[key as "upper" | "work"] = place;
+    else throw new UsageError(`${name} has ${key}= twice`);
   }
   return { lower, ...others };
 }
@@ -157,6 +182,7 @@ function partsOf(
       const hint = guess === undefined ? `known are ${known.join(", ") || "none"}` : `did you mean "${guess}"?`;
       throw new UsageError(`Unknown part "${part}" of ${option}: ${hint}`);
     }
+    if (found.has(name)) throw new UsageError(`${option} has the part ${name} twice`);
     found.set(name, at < 0 ? "" : plain(part.slice(at + 1)));
   }
   return found;

@@ -13,6 +13,7 @@ import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { cloneStep, type Step } from "../plan/step.ts";
 import { understand } from "./arguments.ts";
+import { fromHere } from "./values.ts";
 
 /** `Stage` of shim/report.zig. */
 const CLONE = 1;
@@ -30,7 +31,7 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
   const settings = validate(namespace);
-  const { environment: changes, ...program } = checkProgram(command!, commandOptions, settings.environment);
+  const { environment: changes, ...program } = checkProgram(command!, fromHere(commandOptions), settings.environment);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
   const asked = launchedDescriptors(commandOptions.fds).map((fd) => fd === undefined ? undefined : { inherited: fd });
   const child: ChildSettings = {

@@ -6,6 +6,7 @@
  */
 
 import type { CapabilityName } from "../abi/capabilities.ts";
+import type { CommandOptions } from "../command_options.ts";
 import { nearest } from "../nearest.ts";
 import type { IdMapping, NamespaceOptions, TimeOffsets, TmpOptions, UserIds } from "../options.ts";
 import { UsageError } from "./words.ts";
@@ -32,6 +33,30 @@ export function duration(text: string, option: string): number {
 export function descriptor(text: string, option: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new UsageError(`${option} must be the number of an open descriptor: got ${JSON.stringify(text)}`);
+}
+
+/** Numbers in a row, such as `0-3`, or one. */
+export function range(text: string, option: string): number[] {
+  const [, first, last] = /^(\d{1,4})-(\d{1,4})$/.exec(text) ?? [];
+  if (first === undefined) return [number(text, option)];
+  return Array.from({ length: Math.max(Number(last) - Number(first) + 1, 0) }, (_, index) => Number(first) + index);
+}
+
+/** A path as the shell has it, from the current folder on, and without "..". */
+export function outside(path: string): string {
+  if (path === "" || path.startsWith("/") && !path.includes("/..")) return path;
+  const parts: string[] = [];
+  for (const part of (path.startsWith("/") ? path : `${Deno.cwd()}/${path}`).split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return `/${parts.join("/")}`;
+}
+
+/** A command's options with its folder as the shell has it, which may have another meaning, or none, inside. */
+export function fromHere(options: CommandOptions): CommandOptions {
+  const { cwd } = options;
+  return typeof cwd === "string" && cwd !== "" && !cwd.startsWith("/") ? { ...options, cwd: outside(cwd) } : options;
 }
 
 /** What is in a file of JSON. */
@@ -77,7 +102,7 @@ export function landlockValue(entries: readonly string[]): NonNullable<Namespace
     const isPort = name.endsWith("-tcp");
     const option = isPort ? name.replace("-tcp", "Tcp") : name;
     const list = lists.get(option) ?? [];
-    if (value !== "") list.push(isPort ? number(value, `--landlock ${name}`) : value);
+    if (value !== "") list.push(isPort ? number(value, `--landlock ${name}`) : outside(value));
     lists.set(option, list);
   }
   // The library knows which words there are.
@@ -134,13 +159,18 @@ function cpuMax(text: string): unknown {
   return quota === undefined ? number(text, "--cpu-max") : { quota: Number(quota), period: Number(period) };
 }
 
+/** As the library has it, however it is written: `CAP_KILL`, `cap_kill`, `kill`. */
+function capability(name: string): CapabilityName {
+  return `CAP_${name.toUpperCase().replace(/^CAP_/, "")}` as CapabilityName;
+}
+
 /** `none`, or names with commas between of which to keep, drop or add. The library knows which there are. */
 export function capabilitiesValue(
   none: string | undefined,
   lists: Readonly<Record<"keep" | "drop" | "add", string | undefined>>,
 ): NamespaceOptions["capabilities"] {
   const given = Object.entries(lists).flatMap(([which, text]) =>
-    text === undefined ? [] : [[which, text.split(",") as CapabilityName[]] as const]
+    text === undefined ? [] : [[which, text.split(",").map(capability)] as const]
   );
   if (none === undefined) return given.length === 0 ? undefined : Object.fromEntries(given);
   if (none !== "none") throw new UsageError(`--capabilities must be none: got ${JSON.stringify(none)}`);

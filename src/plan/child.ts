@@ -273,7 +273,9 @@ export function planUpToProgram(
   steps.push(...moved.filter((step, index) => step !== undefined && !isOpened(index)) as Step[], ...first);
   steps.push(...moved.filter((step, index) => step !== undefined && isOpened(index)) as Step[]);
   steps.push(...placeExtra(moved, extra, extraOption, changesIds), ...world.steps);
-  if (world.hidesFolders && place.cwd?.startsWith("/") !== true) steps.push(...enterFolderAgain(place.callerCwd));
+  if (world.hidesFolders && place.cwd?.startsWith("/") !== true) {
+    steps.push(...enterFolderAgain(place.callerCwd, place.cwd !== undefined));
+  }
   if (privileges !== undefined) steps.push(...beforeIds(privileges, hasTerminal, changesIds));
   if (hasTerminal && place.uid !== undefined) steps.push(giveTerminal(place.uid));
   if (changesIds || privileges?.groups !== undefined) {

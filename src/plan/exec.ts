@@ -46,12 +46,15 @@ export function enterFolder(path: string): Step {
 /**
  * Enters the caller's folder again, by its name. Without this a process keeps the folder it has, even one that a mount
  * has hidden: "." would still be in the outer /tmp. Where there is no such folder inside, it is /.
+ *
+ * @param isBase Whether it is where the folder that was asked for is looked for: then it has to be there.
  */
-export function enterFolderAgain(path: string | CallerFolder | undefined): readonly Step[] {
+export function enterFolderAgain(path: string | CallerFolder | undefined, isBase: boolean): readonly Step[] {
   const root: Step = { call: "chdir", args: ["/"], what: `enter the folder "/"` };
   if (path === undefined) return [root];
-  const tolerate = [["ENOENT", 0], ["ENOTDIR", 0], ["EACCES", 0]] as const;
   const what = `enter ${typeof path === "string" ? `the folder "${path}"` : "the current folder"} again`;
+  if (isBase) return [{ call: "chdir", args: [path], what, option: "cwd" }];
+  const tolerate = [["ENOENT", 0], ["ENOTDIR", 0], ["EACCES", 0]] as const;
   return [{ call: "chdir", args: [path], what, tolerate, skip: 1 }, root];
 }
 
