@@ -434,6 +434,15 @@ export function validate(options: NamespaceOptions = {}): Settings {
   if (time !== undefined) namespaces.set("time", "privateTime");
 
   const privileges = privilegeSettings(options);
+  const seccomp = seccompSettings(options.seccomp, init);
+  const landlock = landlockSettings(options.landlock);
+  const needsNoNewPrivs = seccomp !== undefined ? "seccomp" : landlock !== undefined ? "landlock" : undefined;
+  if (privileges?.noNewPrivs === false && needsNoNewPrivs !== undefined) {
+    throw new TypeError(
+      `Options "noNewPrivs: false" and "${needsNoNewPrivs}" contradict each other: "${needsNoNewPrivs}" comes with ` +
+        `no_new_privs`,
+    );
+  }
   if (privileges?.disableUserNamespaces) refuseUndoing(user, privileges);
 
   return {
@@ -449,8 +458,8 @@ export function validate(options: NamespaceOptions = {}): Settings {
     ephemeral,
     privileges,
     init: init ? onMainExit : undefined,
-    seccomp: seccompSettings(options.seccomp, init),
-    landlock: landlockSettings(options.landlock),
+    seccomp,
+    landlock,
     cgroup: cgroupSettings(options.cgroup),
     environment: variables(options.env, "env"),
     termChild: flag("termChild") ?? true,

@@ -38,7 +38,7 @@ export interface PrivilegeOptions {
    * By default that is so where there is a user namespace of its own, asked for or not, and the command is not user 0 in
    * it: nobody there is root, and nobody becomes it. Root inside, such as with `privateUser: true`, can still be made
    * others by set-user-ID programs, and so can a command without a user namespace of its own, whoever it is: `uid` alone
-   * is no wall, as with setpriv(1). `false` is `false` everywhere.
+   * is no wall, as with setpriv(1). `false` cannot be had beside `seccomp` and `landlock`.
    *
    * @default {true for who is not root in a user namespace of its own, false for anybody else}
    */

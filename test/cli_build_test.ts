@@ -64,3 +64,11 @@ isolatedTest("nsrun build and inspect say what is missing or wrong", async () =>
   assertEquals(code, 125);
   assertStringIncludes(stderr, "--allow-write");
 });
+
+Deno.test("nsrun build refuses what is nsrun's own", async () => {
+  for (const word of ["--status-fd=1", "--debug"]) {
+    const { code, stderr } = await nsrun(["build", word, "-o", "/nowhere/x", "true"]);
+    assertEquals(code, 125);
+    assertStringIncludes(stderr, `${word.split("=")[0]} cannot be built in`);
+  }
+});

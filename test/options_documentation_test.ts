@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { type Invocation, parseCommandLine } from "../src/cli/arguments.ts";
+import { TRY_OPTIONS } from "../src/cli/try.ts";
 import { OPTION_NAMES, validate } from "../src/options.ts";
 import { MOUNT_TYPES } from "../src/options_mounts.ts";
 import { OPTION_NAMES as COMMAND_OPTION_NAMES } from "../src/process/command.ts";
@@ -58,7 +59,11 @@ Deno.test("src/OPTIONS.md has command lines that nsrun understands, and that hav
       const lines = blocks(section, "sh").flatMap((block) => block.trim().split("\n"));
       assertNotEquals(lines.length, 0, `${name} has no command line`);
       for (const line of lines) {
-        const invocation = parseCommandLine(await wordsOf(line));
+        const [verb, ...words] = await wordsOf(line);
+        // It has the option anyway.
+        const invocation = verb === "try"
+          ? parseCommandLine(["--ephemeral", ...words], TRY_OPTIONS)
+          : parseCommandLine([verb!, ...words]);
         validate(invocation.namespace);
         assertNotEquals(invocation.command, undefined, line);
         assertNotEquals(asked(invocation, name), asked(parseCommandLine(["true"]), name), line);

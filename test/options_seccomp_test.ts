@@ -14,7 +14,7 @@ function argument(change: object): object {
 }
 
 const REFUSED: readonly [seccomp: unknown, type: typeof TypeError | typeof RangeError, message: string][] = [
-  ["strict", TypeError, `"seccomp" must be "default", a Uint8Array or an object`],
+  ["strict", TypeError, `"seccomp" must be "default", false, a Uint8Array or an object`],
   [true, TypeError, `"seccomp" must be "default"`],
   [new Uint8Array(), RangeError, `"seccomp" must be 1 to 4096 records`],
   [new Uint8Array(9), RangeError, "got 9 bytes"],

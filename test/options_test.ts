@@ -168,3 +168,12 @@ Deno.test("validate() refuses contradictions, naming both options", () => {
   }
   assertEquals(kinds({ privatePid: true, noProc: true, privateMount: false }), ["pid"]);
 });
+
+Deno.test("validate() refuses to leave programs what a filter or rules for files take", () => {
+  const takers: NamespaceOptions[] = [{ seccomp: "default" }, { landlock: { read: ["/"] } }];
+  for (const more of takers) {
+    assertThrows(() => validate({ noNewPrivs: false, ...more }), TypeError, "contradict each other");
+    validate({ noNewPrivs: true, ...more });
+  }
+  validate({ noNewPrivs: false, seccomp: false });
+});

@@ -33,9 +33,11 @@ export const INSPECT_OPTIONS: OwnOptions = { flags: ["json"], valued: [] };
 export async function buildVerb(argv: readonly string[]): Promise<number> {
   const invocation = await understand(argv, BUILD_OPTIONS);
   if (await isAnswered(invocation)) return 0;
-  const { namespace, command, commandOptions, timeoutMs, own } = invocation;
+  const { namespace, command, commandOptions, timeoutMs, statusFd, debug, own } = invocation;
   const { output, arch, "any-command": anyCommand } = own;
   if (command === undefined) throw new UsageError("build needs a command");
+  if (statusFd !== undefined) throw new UsageError("--status-fd cannot be built in: nsrun itself writes there");
+  if (debug) throw new UsageError("--debug cannot be built in: nsrun explain and inspect say which calls are made");
   if (output === undefined) throw new UsageError("build needs --output FILE");
   const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv, fds, tty } = commandOptions;
   const given = {

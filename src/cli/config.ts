@@ -111,5 +111,8 @@ export function configText({ asked, command, commandOptions, timeoutMs }: Invoca
     command,
     ...(command === undefined ? {} : { args }),
   };
-  return JSON.stringify(config, (key, value) => key === "termChild" && value === true ? undefined : value, 2);
+  return JSON.stringify(config, (key, value) => {
+    if (value instanceof Uint8Array) throw new UsageError("--print-config has no way to write a program of BPF");
+    return key === "termChild" && value === true ? undefined : value;
+  }, 2);
 }

@@ -127,9 +127,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --landlock RULE         What can be used, and nothing else: read=PATH, write=PATH, execute=PATH (with all below),
                               bind-tcp=PORT, connect-tcp=PORT (without PORT: none); if-missing=skip goes on where the
                               kernel has no Landlock. Can be given again
-      --seccomp WHAT          Which can be made: default, what container engines allow, or a file of JSON with default
-                              and rules, as the library has them. Deno needs --allow-read for that. Comes with
-                              no_new_privs: no set-user-ID program gains anything
+      --seccomp WHAT          Which can be made: default, what container engines allow, or a file: of JSON with default
+                              and rules, as the library has them, or of BPF. Deno needs --allow-read for that. Comes
+                              with no_new_privs: no set-user-ID program gains anything
 
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one, or / where that is not there inside

@@ -61,9 +61,13 @@ export function fromHere(options: CommandOptions): CommandOptions {
 
 /** What is in a file of JSON. */
 export function jsonFile(path: string, option: string): unknown {
+  return fromFile(path, option, (bytes) => JSON.parse(new TextDecoder().decode(bytes)));
+}
+
+function fromFile<T>(path: string, option: string, read: (bytes: Uint8Array<ArrayBuffer>) => T): T {
   const name = JSON.stringify(path);
   try {
-    return JSON.parse(Deno.readTextFileSync(path));
+    return read(Deno.readFileSync(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) {
       throw new UsageError(`${option} needs to read ${name}: run Deno with --allow-read=${path} beside --allow-ffi`);
@@ -72,9 +76,13 @@ export function jsonFile(path: string, option: string): unknown {
   }
 }
 
-/** `default`, or the path of a file with a profile, which the library checks. */
+/** `default`, or the path of a file with a profile in JSON, or a program of BPF, which the library checks. */
 export function seccompValue(text: string): NamespaceOptions["seccomp"] {
-  return text === "default" ? text : jsonFile(text, "--seccomp") as NamespaceOptions["seccomp"];
+  if (text === "default") return text;
+  return fromFile(text, "--seccomp", (bytes) => {
+    const content = new TextDecoder().decode(bytes);
+    return /^\s*[{"]/.test(content) ? JSON.parse(content) : bytes;
+  });
 }
 
 /** What the library takes; it knows which words there are. */

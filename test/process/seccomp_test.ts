@@ -276,3 +276,15 @@ for (const user of USERS) {
     }
   });
 }
+
+isolatedTest("@system-service is what an ordinary program needs, and @known is all there is", () => {
+  const run = (calls: string[], ...argv: string[]) => {
+    const seccomp = { default: { errno: "EPERM" }, rules: [{ calls, action: "allow" as const }] };
+    const [command, ...args] = argv;
+    return new Namespace({ seccomp }).command(command!, { args }).outputSync();
+  };
+  const script = "echo hello | cat; ls / >/dev/null; mount -t tmpfs none /mnt || echo refused";
+  const { code, stdout } = run(["@system-service"], "sh", "-c", script);
+  assertEquals([code, new TextDecoder().decode(stdout)], [0, "hello\nrefused\n"]);
+  assertEquals(run(["@known"], "unshare", "-m", "true").code, 0);
+});
