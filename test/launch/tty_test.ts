@@ -25,7 +25,11 @@ function by(user: User): string {
 }
 
 function childrenOf(pid: number): number[] {
-  return Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean).map(Number);
+  try {
+    return Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean).map(Number);
+  } catch {
+    return []; // It has ended meanwhile.
+  }
 }
 
 /** What a terminal is like, as an earlier line of a shell has kept it in `before`. */
