@@ -97,9 +97,15 @@ export function amount(value: unknown, name: string, pattern: RegExp, example: s
 export function oneOf<T extends string>(value: unknown, name: string, known: readonly T[]): T {
   const found = known.find((one) => one === value);
   if (found !== undefined) return found;
-  throw new TypeError(
-    `Option "${name}" must be one of ${known.map((one) => `"${one}"`).join(", ")}: got ${shown(value)}`,
-  );
+  const guess = typeof value === "string" ? nearest(value, known) : undefined;
+  const hint = guess === undefined ? "" : `, did you mean "${guess}"?`;
+  throw new TypeError(`Option "${name}" must be one of ${listed(known)}: got ${shown(value)}${hint}`);
+}
+
+/** A dozen words at most. */
+function listed(words: readonly string[]): string {
+  const some = words.slice(0, words.length > 12 ? 3 : undefined).map((word) => `"${word}"`).join(", ");
+  return words.length > 12 ? `${some} and ${words.length - 3} others` : some;
 }
 
 /** Refuses what is no object. */

@@ -71,14 +71,25 @@ export class NamespaceError extends Error {
   }
 }
 
-/** The error of a step that was refused, with its cause as far as it can be seen now; `section`: the steps around it. */
-export function stepError(step: Step, errno: number, section: readonly Step[] = [step]): NamespaceError {
+/**
+ * The error of a step that was refused, with its cause as far as it can be seen now.
+ *
+ * @param section The steps around it.
+ * @param remark What else can be done, which is known to who asked for the step.
+ */
+export function stepError(
+  step: Step,
+  errno: number,
+  section: readonly Step[] = [step],
+  remark?: string,
+): NamespaceError {
+  const cause = findCause({ step, code: errnoName(errno), section }, facts);
   return new NamespaceError({
     errno,
     syscall: step.call,
     step: describeCall(step),
     what: step.what,
     option: step.option,
-    hint: findCause({ step, code: errnoName(errno), section }, facts),
+    hint: cause === undefined || remark === undefined ? cause ?? remark : `${cause} ${remark}`,
   });
 }

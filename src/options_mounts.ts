@@ -148,7 +148,7 @@ export interface DirMount {
   type: "dir";
   /** Where it is inside. */
   target: string;
-  /** Its permissions. @default {0o755} */
+  /** Its permissions; what the outside has keeps its own. @default {0o755} */
   mode?: number | string | undefined;
 }
 
@@ -250,7 +250,7 @@ export type MountSettings =
   | { readonly type: "dev"; readonly target: string }
   | { readonly type: "overlay"; readonly target: string; readonly layers: LayerSettings }
   | { readonly type: "symlink"; readonly target: string; readonly to: string }
-  | { readonly type: "dir"; readonly target: string; readonly mode: number }
+  | { readonly type: "dir"; readonly target: string; readonly mode: number | undefined }
   | { readonly type: "file"; readonly target: string; readonly content: Uint8Array; readonly mode: number }
   | { readonly type: "remount"; readonly target: string; readonly recursive: boolean; readonly flags: FlagSettings }
   | { readonly type: "hide"; readonly target: string };
@@ -417,7 +417,7 @@ function mountSettings(value: unknown, name: string): MountSettings {
     }
     case "dir":
       check("mode");
-      return { type, target: target(), mode: mode(0o755) };
+      return { type, target: target(), mode: given.mode === undefined ? undefined : mode(0o755) };
     case "file": {
       check("content", "mode");
       const { content } = given;

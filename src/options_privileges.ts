@@ -220,9 +220,11 @@ const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 *
 
 function limitValue(value: unknown, name: string): number {
   if (value === "unlimited") return Infinity;
-  if (value === 0) return 0;
-  const text = amount(value, name, /^\d{1,15}[kmgt]?$/i, `"16m", or "unlimited"`);
-  return Number.parseInt(text) * (UNITS[text.at(-1)!.toLowerCase()] ?? 1);
+  if (typeof value === "number") return integer(value, name, 0, Number.MAX_SAFE_INTEGER, "a limit");
+  if (typeof value === "string" && /^\d{1,15}[kmgt]?$/i.test(value)) {
+    return Number.parseInt(value) * (UNITS[value.at(-1)!.toLowerCase()] ?? 1);
+  }
+  throw wrongType(name, `a number from 0 on, a string such as "16m", or "unlimited"`, value);
 }
 
 /** NGROUPS_MAX of linux/limits.h. */

@@ -34,16 +34,18 @@ function refusalStatus({ syscall, code }: NamespaceError): number {
   return code === "ENOENT" ? NOT_FOUND : NOT_EXECUTABLE;
 }
 
-/** The option that a step was for stands at the end of what could not be done; hints name options anywhere. */
+/**
+ * The option that a step was for stands at the end of what could not be done; hints name options anywhere. Mounts come of
+ * many options, and what could not be done says which.
+ */
 function refusalMessage({ message, option, hint }: NamespaceError): string {
   const end = hint === undefined ? message.length : message.length - hint.length;
   const reason = ` for ${option}: `;
   const at = option === undefined ? -1 : message.lastIndexOf(reason, end);
+  const named = option === "mounts" ? "" : ` for ${option?.split(", ").map(spelled).join(", ")}`;
   const told = at < 0
     ? message.slice(0, end)
-    : `${message.slice(0, at)} for ${option!.split(", ").map(spelled).join(", ")}: ${
-      message.slice(at + reason.length, end)
-    }`;
+    : `${message.slice(0, at)}${named}: ${message.slice(at + reason.length, end)}`;
   return told + inOptions(hint ?? "");
 }
 
@@ -51,7 +53,7 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
 function optionMessage(message: string): string {
   const at = message.indexOf(": got ");
   const end = at < 0 ? message.length : at;
-  const told = message.slice(0, end).replace(/^Options? (?=")/, "")
+  const told = message.slice(0, end).replace(/^Options? "([a-z][\w.[\]]*)"/i, (_, name) => spelled(name))
     .replaceAll(
       /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0|unsetEnv|fds|arch|init|root|ephemeral(?:\.\w+)?|as\.\w+|cgroup\.[\w.]+)"/g,
       (_, name) => spelled(name),

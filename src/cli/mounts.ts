@@ -81,7 +81,8 @@ export function mountValue([option, value]: MountWord): MountOptions {
       return { type: "sysfs", target, readonly };
     }
     case "overlay":
-      return { type: "overlay", target, ...layers(second ?? "", name) };
+      if (second === undefined) throw new UsageError(`${name} must be PATH:lower=DIR,…: got ${shown(value)}`);
+      return { type: "overlay", target, ...layers(second, name) };
     case "symlink":
       if (second === undefined) throw new UsageError(`${name} must be TO:PATH: got ${shown(value)}`);
       return { type: "symlink", target: plain(second), to: target };

@@ -5,6 +5,7 @@
  */
 
 import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_options.ts";
+import { isAttempt } from "../diagnosis/execution.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
@@ -47,12 +48,21 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   const steps = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
     ? section
     : attempts(plan.child, child);
-  throw stepError(steps[index] ?? steps.at(-1)!, errno, section);
+  const step = steps[index] ?? steps.at(-1)!;
+  throw stepError(step, errno, section, step.call === "execve" ? aboutTarget(argv, commandOptions.args) : undefined);
+}
+
+/** What is taken for the command may have been meant as a target, as bwrap has it. */
+function aboutTarget(argv: readonly string[], args: readonly string[] = []): string | undefined {
+  const [option, source, target] = argv.slice(0, argv.length - args.length).slice(-3);
+  return /^--(?:ro-)?bind$/.test(option ?? "") && !source!.includes(":")
+    ? `Where it was meant as a target, that is "${option} ${source}:${target}".`
+    : undefined;
 }
 
 /** For each folder of PATH the step that would execute the command there. */
 function attempts(section: readonly Step[], { environment }: ChildSettings): readonly Step[] {
-  const executions = section.filter(({ call }, index) => call === "execve" && section[index - 1]?.call !== "futex");
+  const executions = section.filter((step, index) => isAttempt(step, section[index - 1]));
   const path = /(?:^|\0)PATH=([^\0]*)/.exec(new TextDecoder().decode(environment))?.[1];
   if (path === undefined || executions.length === 1) return executions;
   const folders = path.split(":");

@@ -34,10 +34,16 @@ const SHOWN_MAX = 40;
 export async function tryVerb(argv: readonly string[]): Promise<number> {
   const invocation = await understand(argv, TRY_OPTIONS);
   if (await isAnswered(invocation)) return 0;
-  const { debug, namespace, command, commandOptions, own, statusFd } = invocation;
+  const { asked, debug, namespace, command, commandOptions, own, statusFd } = invocation;
   const isTerminal = Deno.stderr.isTerminal() && !Deno.noColor;
   if (own.commit && own.discard) throw new UsageError("--commit and --discard contradict each other");
   if (command === undefined) throw new UsageError("try needs a command");
+  if (asked.sandbox || namespace.root !== undefined) {
+    const other = asked.sandbox ? "--sandbox" : "--root";
+    throw new UsageError(
+      `${other} cannot be had with try, whose command sees the file system as it is, and changes a copy`,
+    );
+  }
   if (commandOptions.tty) {
     throw new UsageError("--tty cannot be had with try, which asks at this terminal: the command has it until it ends");
   }

@@ -19,11 +19,20 @@ export class UsageError extends Error {
 
 /** A hint, with the library's names of options as they are typed. */
 export function inOptions(hint: string): string {
-  return hint.replaceAll(HINTED, (found) => found.startsWith('"') ? found : spelled(found));
+  return hint.replaceAll(
+    HINTED,
+    (found) => found.startsWith('"') ? found : /: (?:"skip"|false)$/.test(found) ? part(found) : spelled(found),
+  );
+}
+
+/** A property of a mount, as it is typed. */
+function part(text: string): string {
+  return text === "recursive: false" ? "no-recursive" : "if-missing=skip";
 }
 
 /** Texts that are not the hint's own, such as paths; and names of options. */
-const HINTED = /"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|[ug]idMap|cgroup\.(?:parent|pidsMax|memorySwapMax))\b/g;
+const HINTED =
+  /\bifMissing: "skip"|\brecursive: false|"[^"]*"|\b(?:(?:private|term|no)[A-Z]\w*|oomScoreAdj|[ug]idMap|cgroup\.(?:parent|pidsMax|memorySwapMax))\b/g;
 
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {
@@ -34,6 +43,14 @@ export function spelled(name: string): string {
   const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);
   if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${mount[2]})`}`;
   if (name === "mounts") return name;
+  const limited = /^rlimits(?:\.(\w+))?$/.exec(name);
+  if (limited !== null) return `--rlimit${limited[1] === undefined ? "" : ` ${limited[1]}`}`;
+  const set = /^capabilities\.(keep|drop|add)(?:\[\d+\])?$/.exec(name);
+  if (set !== null) return `--cap-${set[1]}`;
+  const filter = /^seccomp\.(.*)$/.exec(name);
+  if (filter !== null) return `--seccomp (${filter[1]})`;
+  const item = /^(groups|cpuAffinity)\[\d+\]$/.exec(name);
+  if (item !== null) return spelled(item[1]!);
   const limit = /^cgroup\.(?:(parent)|(\w+))/.exec(name);
   if (limit !== null) return limit[1] === undefined ? spelled(limit[2]!) : "--cgroup-parent";
   const rule = /^landlock\.(\w+)(?:\[\d+\])?$/.exec(name);

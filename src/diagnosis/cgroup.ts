@@ -103,8 +103,9 @@ echo PID > "${folder}/main/cgroup.procs".`;
 
 function notDelegated(folder: string, facts: Facts): string {
   const user = userOf(facts) ?? "USER";
+  const own = `${mountsOf(facts).find(({ type }) => type === "cgroup2")?.point ?? "/sys/fs/cgroup"}/own`;
   return `This user may not make cgroups in "${folder}". Run it by "systemd-run --user --scope -p Delegate=yes", or as root; \
-or as root make one for it: mkdir /sys/fs/cgroup/own; cd /sys/fs/cgroup/own; chown ${user} . cgroup.procs \
+or as root make one for it: mkdir ${own}; cd ${own}; chown ${user} . cgroup.procs \
 cgroup.subtree_control cgroup.threads; give it as cgroup.parent, and start this program in one below it, as the kernel \
 moves processes only within what is the user's.`;
 }

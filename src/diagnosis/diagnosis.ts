@@ -62,11 +62,17 @@ function causeOf(refusal: Refusal, facts: Facts): string | undefined {
     case "openat":
     case "write":
       if (step.option === "privateTime") return clockCause(code);
+      if (step.option === "oomScoreAdj" && (code === "EACCES" || code === "EPERM")) {
+        return `To be ended later than its parent takes CAP_SYS_RESOURCE outside of any user namespace. Give oomScoreAdj a value \
+that is not below the caller's, which is ${
+          facts.text("/proc/self/oom_score_adj")?.trim() ?? "in /proc/self/oom_score_adj"
+        }.`;
+      }
       return /(?:[ug]id_map|setgroups|folder in \/proc|user ids|group ids|setgroups\(2\))/.test(step.what)
         ? mapCause(refusal, facts)
         : folderCause(refusal, facts);
     case "mount":
-      return mountCause(step, code, facts);
+      return mountCause(refusal, facts);
     case "socket":
     case "ioctl":
     case "sethostname":
@@ -87,7 +93,8 @@ of /proc/self/status. Run it as root, or with privateUser, which has all in what
       return `To raise a hard limit takes CAP_SYS_RESOURCE outside of any user namespace. Ask for no more than "ulimit -Ha" tells.`;
     case "setpriority":
       if (code !== "EACCES" && code !== "EPERM") return undefined;
-      return `To go before others takes CAP_SYS_NICE, or a limit that allows it (RLIMIT_NICE). Give nice a value that is not below the caller's.`;
+      return `To go before others takes CAP_SYS_NICE outside of any user namespace, or a limit that allows it (RLIMIT_NICE). \
+Run it as root, or give nice a value that is not below the caller's.`;
     case "sched_setaffinity":
       return code === "EINVAL" ? `None of these CPUs is there, or is in this cgroup's cpuset: see "nproc".` : undefined;
     case "setresuid":
@@ -96,7 +103,14 @@ of /proc/self/status. Run it as root, or with privateUser, which has all in what
       return identityCause(code, facts);
     case "chdir":
       return folderCause(refusal, facts);
+    case "dup3":
+    case "fcntl":
+      return step.option === "fds" && code === "EBADF"
+        ? `The caller has nothing open there. A shell opens it before, as in: COMMAND 5</etc/hosts.`
+        : undefined;
+    case "faccessat":
     case "fallocate":
+    case "fchdir":
     case "fsopen":
     case "mount_setattr":
     case "move_mount":
@@ -398,16 +412,34 @@ See /proc/uptime for what it is.`;
   return undefined;
 }
 
-function mountCause(step: Step, code: string, facts: Facts): string | undefined {
+/** What shows of which namespace. */
+const OWNERS: ReadonlyMap<string, string> = new Map([
+  ["proc", "privatePid"],
+  ["sysfs", "privateNet"],
+  ["mqueue", "privateIpc"],
+]);
+
+function mountCause({ step, code, section }: Refusal, facts: Facts): string | undefined {
   const [source, target, type, , data] = step.args;
   const ofLayers = type === "overlay" ? overlayCause(code, String(data ?? ""), facts) : undefined;
   if (ofLayers !== undefined) return ofLayers;
   switch (code) {
+    case "EBUSY":
+      return typeof type === "string" && step.option === "mounts"
+        ? `The same ${type} is mounted there already. Bind it onto itself to give it other flags.`
+        : undefined;
     case "EPERM":
     case "EACCES":
       if (code === "EPERM" && type === "proc" && hasCapability(facts, "CAP_SYS_ADMIN") !== undefined) {
         const covered = procCovered(facts);
         if (covered !== undefined) return covered;
+      }
+      if (code === "EPERM" && step.option === "mounts" && typeof type === "string") {
+        const owner = OWNERS.get(type);
+        if (owner !== undefined && !section.some(({ option }) => option === owner)) {
+          return `In a user namespace the kernel mounts ${type} only where the namespace that it shows was made there, too. \
+Set ${owner}; or bind the one of the outside.`;
+        }
       }
       return blockedBy(facts, code) ??
         (step.option === undefined

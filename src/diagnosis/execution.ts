@@ -72,7 +72,8 @@ export function executionCause(refusal: Refusal, facts: Facts): string | undefin
     case "ENOTDIR":
       if (command === "") return `The command is empty. Give a name or a path.`;
       return command.includes("/")
-        ? hidden(path, section, facts) ?? interpreterMissing(path, facts) ?? pathCause(path, code, facts)
+        ? hidden(path, section, facts) ?? interpreterMissing(path, facts) ?? notInside(path, section, facts) ??
+          pathCause(path, code, facts)
         : notInPath(command, section, facts);
     case "EACCES":
       return notExecutable(path, facts);
@@ -203,17 +204,33 @@ root: mount -o remount,exec "${mount.point}".`;
     : `"${path}" says "#!${script}", and that may not be executed: see its mode and mount.`;
 }
 
+/** A file of no known format is given to a shell, after a look at it. */
+export function isAttempt({ call }: Step, before: Step | undefined): boolean {
+  return call === "execve" && before?.call !== "futex";
+}
+
+/** The outside has the program, and inside it is hidden, or what interprets it is. */
+function notInside(path: string, section: readonly Step[], facts: Facts): string | undefined {
+  if (!facts.allows(path, "execute") || !section.some(({ call }) => call === "pivot_root")) return undefined;
+  return `"${path}" is there outside; inside it is not, or its interpreter or dynamic loader is not. Bind the folders that \
+they are in, such as /usr and what leads there: /bin, /lib and /lib64.`;
+}
+
 /** Where programs often are. */
 const USUAL_FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"] as const;
 
 function notInPath(command: string, section: readonly Step[], facts: Facts): string {
-  const looked = section.filter(({ call, what }) => call === "execve" && what === `execute "${command}"`)
+  const looked = section.filter((step, index) =>
+    isAttempt(step, section[index - 1]) && step.what === `execute "${command}"`
+  )
     .map(({ args: [path] }) => String(path)).filter((path) => path.endsWith(`/${command}`));
   const covered = looked.map((path) => hidden(path, section, facts)).find((text) => text !== undefined);
   if (covered !== undefined) return covered;
   const broken = looked.map((path) => facts.allows(path, "exist") ? interpreterMissing(path, facts) : undefined)
     .find((text) => text !== undefined);
   if (broken !== undefined) return broken;
+  const outside = looked.map((path) => notInside(path, section, facts)).find((text) => text !== undefined);
+  if (outside !== undefined) return outside;
   const folders = looked.map((path) => path.slice(0, -command.length - 1));
   const other = USUAL_FOLDERS.find((folder) =>
     !folders.includes(folder) && facts.allows(`${folder}/${command}`, "execute")

@@ -15,6 +15,8 @@ export function viewCause({ step, code }: Refusal, facts: Facts): string | undef
     case "ENOENT":
     case "ENOTDIR":
       return missing(step, code, facts);
+    case "EEXIST":
+      return step.call === "symlinkat" ? `Something else is there already. Have it at another place.` : undefined;
     case "ELOOP":
       return step.call === "openat2"
         ? `There is a symbolic link on the way to ${
@@ -39,18 +41,26 @@ of the outside: name the folder itself.`
 }
 
 function missing(step: Step, code: string, facts: Facts): string | undefined {
+  if (code === "ENOTDIR" && step.call !== "openat2" && step.call !== "open_tree") return noFolder(step);
   const path = step.args[1];
   if (typeof path !== "string" || path === "") return undefined;
   if (step.call === "open_tree") {
-    return facts.allows(path, "exist")
-      ? undefined
-      : `There is no "${path}" outside. Correct the path, or say ifMissing: "skip" where it may be left out.`;
+    const skip = step.what.startsWith(`bind "`) ? `, or say ifMissing: "skip" where it may be left out` : "";
+    return facts.allows(path, "exist") ? undefined : `There is no "${path}" outside. Correct the path${skip}.`;
   }
   if (step.call !== "openat2") return undefined;
   return code === "ENOTDIR"
     ? `Something on the way to "${path}" is a file inside.`
     : `There is no "${path}" inside, and it is not made where the outside has a folder. Make it there, or mount a tmpfs \
 above it.`;
+}
+
+/** What is no folder. */
+function noFolder({ what }: Step): string | undefined {
+  const place = /"([^"]*)"$/.exec(what)?.[1];
+  return place === undefined
+    ? undefined
+    : `There is something else than a folder at "${place}" inside. Name another place.`;
 }
 
 /** Why mounts cannot be changed one by one, as before Linux 5.12. */
@@ -78,7 +88,12 @@ function invalid(step: Step): string | undefined {
   switch (step.call) {
     case "open_tree":
       return `The source is in a mount that cannot be copied: it is unbindable; or others are mounted below it, which a user \
-namespace may not uncover: then leave recursive out.`;
+namespace may not uncover: then do not say recursive: false.`;
+    case "move_mount":
+      return step.args[3] === "new"
+        ? `A root is a folder, and that is none. Name one.`
+        : `One of the two is a folder, and the other is not: a folder can be mounted on a folder only, and a file on what is \
+no folder. Name another place.`;
     case "mount_setattr":
     case "remount_tree":
       return `${

@@ -313,6 +313,7 @@ export function answer(
       if (path === undefined) return no("EBADF");
       return files.isFile?.(path) === true ? no("ENOTDIR") : 0;
     }
+    case "fchmodat":
     case "mkdirat":
     case "mknodat":
     case "mount_setattr":

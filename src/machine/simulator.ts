@@ -41,6 +41,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   fallocate: ["number", "number", "number", "number"],
   fchdir: ["number"],
   fchmod: ["number", "number"],
+  fchmodat: ["number", "text", "number"],
   fchown: ["number", "number", "number"],
   fcntl: ["number", "number", "number"],
   fsconfig: ["number", "number", "text", "text", "number"],

@@ -235,7 +235,7 @@ function setLimit({ name, soft, hard }: LimitSettings): Step {
 }
 
 function inWords(value: number): string {
-  return value === Infinity ? "nothing" : String(value);
+  return value === Infinity ? "unlimited" : String(value);
 }
 
 function setAffinity(cpus: readonly number[]): Step {

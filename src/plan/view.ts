@@ -487,14 +487,25 @@ class ViewPlan {
     return `prop${this.#props++}`;
   }
 
-  #dir(target: string, permissions: number): void {
+  /** What is there already has to be a folder; it gets the permissions where these are given, and it is no outside's. */
+  #dir(target: string, permissions: number | undefined): void {
     const what = `make the folder "${target}"`;
     const cover = this.#covers.of(target);
-    if (cover.path === target) return;
-    if (!cover.makes) return this.#close(this.#open(target, `find the folder "${target}"`), what);
-    const parent = this.#parentOf(target, what);
-    const tolerate = [["EEXIST", 0]] as const;
-    this.#step("mkdirat", [parent, nameOf(target), mode(permissions)], what, { tolerate });
+    const changes = cover.makes && permissions !== undefined;
+    if (cover.makes && cover.path !== target) {
+      const parent = this.#parentOf(target, what);
+      // mkdirat(2) leaves out set-user-ID and set-group-ID bits.
+      const isWhole = ((permissions ?? 0) & 0o6000) === 0;
+      const made = mode((permissions ?? 0o755) & 0o1777);
+      this.#step("mkdirat", [parent, nameOf(target), made], what, {
+        tolerate: [["EEXIST", 0]],
+        ...(isWhole ? { skip: 3 } : {}),
+      });
+    }
+    const folder = changes ? this.#openToMake(target, what) : this.#open(target, what);
+    if (changes) this.#step("fchmodat", [folder, ".", mode(permissions)], what);
+    else this.#step("faccessat", [folder, ".", F_OK], what, { tolerate: [["EACCES", 0]] });
+    this.#close(folder, what);
   }
 
   #file({ target, content, mode: permissions }: Extract<MountSettings, { type: "file" }>): void {

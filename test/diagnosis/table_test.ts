@@ -247,7 +247,8 @@ Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
     return step === undefined ? "no such step" : findCause({ step, code, section: all }, facts) ?? "nothing";
   };
   assertMatch(text("open_tree", "ENOENT", "/gone"), /no "\/gone" outside.*ifMissing: "skip"/);
-  assertMatch(text("open_tree", "EINVAL"), /unbindable.*leave recursive out/);
+  assertMatch(text("open_tree", "EINVAL"), /unbindable.*do not say recursive: false/);
+  assertMatch(text("move_mount", "EINVAL", "bind"), /One of the two is a folder, and the other is not/);
   assertMatch(text("openat2", "ELOOP", "/a/b"), /symbolic link on the way to "\/a"/);
   assertMatch(text("openat2", "ENOENT", "flags"), /no "\/etc" inside.*mount a tmpfs above/);
   assertMatch(text("mount_setattr", "EINVAL", "flags"), /not a mount/);
@@ -266,6 +267,17 @@ Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
     const there = machine({ [STATUS]: NOBODY, "/proc/sys/kernel/osrelease": `${release}\n` });
     return findCause({ step, code: "EPERM", section: [step] }, there) ?? "";
   };
+  const sysfs: Step = {
+    call: "mount",
+    args: ["sysfs", ".", "sysfs", 0, null],
+    what: `mount sysfs at "/s"`,
+    option: "mounts",
+  };
+  const ofSysfs = (code: string, around: readonly Step[] = []) =>
+    findCause({ step: sysfs, code, section: [...around, sysfs] }, machine({ [STATUS]: ROOT })) ?? "nothing";
+  assertMatch(ofSysfs("EPERM"), /Set privateNet; or bind/);
+  assertEquals(ofSysfs("EPERM", [{ ...sysfs, option: "privateNet" }]), "nothing");
+  assertMatch(ofSysfs("EBUSY"), /The same sysfs is mounted there already/);
   assertMatch(refused("5.10.0-32-amd64"), /Linux 5.10.0-32-amd64\) makes no overlay in a user namespace.*5.11/);
   for (const release of ["5.11.0", "6.1.0"]) assertEquals(refused(release).includes("no overlay"), false);
 });

@@ -21,6 +21,7 @@ const CALLS = [
     "execve",
     "execveat",
     "fchmod",
+    "fchmodat",
     "fchown",
     "fcntl",
     "futex",
@@ -238,7 +239,7 @@ function isDescriptor(call: string, position: number): boolean {
 const DESCRIPTOR_CALLS = [
   ...["openat", "write", "ioctl", "close", "dup3", "execveat", "fcntl", "faccessat", "fallocate", "fchdir", "fchmod"],
   ...["fsconfig", "fsmount", "mkdirat", "mknodat", "mount_setattr", "open_tree", "openat2", "setns", "symlinkat"],
-  "fchown",
+  ...["fchmodat", "fchown"],
 ];
 
 function opens(call: string): boolean {

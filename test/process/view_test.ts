@@ -178,13 +178,29 @@ for (const user of USERS) {
       { type: "file", target: "/f/g", content: "text", mode: 0o604 },
       { type: "file", target: "/big", content: "x".repeat(100_000) },
       { type: "dir", target: "/d/e", mode: 0o1777 },
+      { type: "dir", target: "/d/e/g", mode: 0o2770 },
+      { type: "dir", target: "/n/m" },
+      { type: "dir", target: "/n", mode: 0o711 }, // It is there by then.
+      { type: "dir", target: "/n/m" },
       { type: "symlink", target: "/l", to: "/f/g" },
       { type: "tmpfs", target: "/t", size: "64k", mode: "0710" },
     );
-    const script = "stat -c '%a %n' /f/g /d /d/e /t; cat /l; echo; wc -c </big; stat -f -c '%S %b' /t; umask";
+    const script =
+      "stat -c '%a %n' /f/g /d /d/e /d/e/g /n /n/m /t; cat /l; echo; wc -c </big; stat -f -c '%S %b' /t; umask";
     const said = await shell(user, options, script);
     assertEquals(said.trim().split("\n").map((line) => line.trim()), [
-      ...["604 /f/g", "755 /d", "1777 /d/e", "710 /t", "text", "100000", "4096 16"],
+      ...[
+        "604 /f/g",
+        "755 /d",
+        "1777 /d/e",
+        "2770 /d/e/g",
+        "711 /n",
+        "755 /n/m",
+        "710 /t",
+        "text",
+        "100000",
+        "4096 16",
+      ],
       Deno.umask().toString(8).padStart(4, "0"),
     ]);
     const before = Deno.readTextFileSync("/etc/hosts");

@@ -39,6 +39,8 @@ export const VIEW_SETS: readonly OptionSet[] = [
         { type: "overlay", target: "/mnt/writable", lower: ["/etc"], upper: "tmpfs" },
         { type: "symlink", target: "/mnt/link", to: "deep" },
         { type: "dir", target: "/mnt/folder", mode: 0o700 },
+        { type: "dir", target: "/mnt/group", mode: 0o2755 },
+        { type: "dir", target: "/etc" },
         { type: "file", target: "/mnt/a/file", content: "text", mode: 0o600 },
         { type: "file", target: "/mnt/a/empty", content: "" },
         { type: "file", target: "/etc/hosts", content: "::1 localhost" },
