@@ -7,6 +7,7 @@
 import { errnoName, errnoText } from "./abi/errno.ts";
 import { findCause } from "./diagnosis/diagnosis.ts";
 import { facts } from "./machine/facts.ts";
+import { visible } from "./quoted.ts";
 import { describeCall } from "./plan/describe.ts";
 import type { Step } from "./plan/step.ts";
 
@@ -88,7 +89,7 @@ export function stepError(
     errno,
     syscall: step.call,
     step: describeCall(step),
-    what: step.what,
+    what: visible(step.what),
     option: step.option,
     hint: cause === undefined || remark === undefined ? cause ?? remark : `${cause} ${remark}`,
   });

@@ -31,6 +31,25 @@ isolatedTest("nsrun build writes an executable, and nsrun inspect tells what it 
     assertStringIncludes(told, `mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID|MS_NODEV, "mode=1777,size=1m")`);
     const { namespace, options, steps } = JSON.parse(await stdoutOf(["inspect", "--json", jail], ALL));
     assertEquals([namespace.hostname, options.anyCommand, options.env], ["box", true, { A: "1" }]);
+    assertStringIncludes(told, "\nBuilding it again gives the same bytes: it does this and nothing else.\n");
+
+    // The launcher in it, which no checksum is of.
+    const altered = Deno.readFileSync(jail);
+    altered[3000]! ^= 1;
+    Deno.writeFileSync(jail, altered);
+    assertStringIncludes(await stdoutOf(["inspect", jail], ALL), "\nBuilding it again gives other bytes: ");
+    assertEquals(JSON.parse(await stdoutOf(["inspect", "--json", jail], ALL)).reproduced, false);
+    Deno.writeFileSync(`${folder}/filter`, Uint8Array.of(6, 0, 0, 0, 0, 0, 0xff, 0x7f)); // It allows everything.
+    await stdoutOf(
+      ["build", "-o", jail, "--seccomp", `${folder}/filter`, "--hostname=box", "echo", "\x1b[2J\x9b"],
+      ALL,
+    );
+    const clean = await stdoutOf(["inspect", jail], ALL);
+    assertStringIncludes(clean, `"echo" "\\u001b[2J\\u009b" for `);
+    assertStringIncludes(clean, `"seccomp":{"base64":"BgAAAAAA/38="}`);
+    assertStringIncludes(clean, "\nBuilding it again gives the same bytes: ");
+    // deno-lint-ignore no-control-regex -- what a terminal would obey.
+    assertEquals(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/.test(clean), false);
     assertEquals(steps.some(({ text }: { text: string }) => text === 'sethostname("box", 3)'), true);
 
     await stdoutOf(["build", "-o", jail, "--private-user=uid=7", "-S", "7", "-G", "0", "true"], ALL);

@@ -5,9 +5,10 @@
  */
 
 import type { Architecture } from "../abi/syscalls.ts";
-import { build, inspect } from "../launch/build.ts";
+import { build, inspect, isReproduced, withoutBytes } from "../launch/build.ts";
 import { ORDINARY } from "../launch/compile.ts";
 import { validate } from "../options.ts";
+import { quoted, visible } from "../quoted.ts";
 import { isAnswered } from "./answers.ts";
 import { type OwnOptions, understand } from "./arguments.ts";
 import { UsageError, WORDING } from "./words.ts";
@@ -82,11 +83,12 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
   const { namespace, command, options: { arch, anyCommand, timeoutMs, ...options } } = origin;
   const { explainFor } = await import("../process/explain.ts");
   const explanation = explainFor(validate(namespace), command, options, ORDINARY, new Uint8Array());
+  const reproduced = isReproduced(image, [WORDING, undefined]);
   if (own.json !== undefined) {
-    console.log(JSON.stringify({ ...origin, ...explanation.toJSON() }, null, 2));
+    console.log(JSON.stringify({ reproduced, ...origin, ...explanation.toJSON() }, withoutBytes, 2));
     return 0;
   }
-  const words = [command, ...options.args ?? []].map((word) => JSON.stringify(word)).join(" ");
+  const words = [command, ...options.args ?? []].map(quoted).join(" ");
   const { uid, gid } = options;
   const ids = [...uid === undefined ? [] : [`user ${uid}`], ...gid === undefined ? [] : [`group ${gid}`]];
   console.log(
@@ -94,7 +96,12 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
       anyCommand ? ", or any other command" : ""
     }${timeoutMs === undefined ? "" : `, for ${timeoutMs} ms`}`,
   );
-  console.log(`options: ${JSON.stringify(namespace)}\n`);
+  console.log(`options: ${visible(JSON.stringify(namespace, withoutBytes))}\n`);
+  console.log(
+    reproduced
+      ? `Building it again gives the same bytes: it does this and nothing else.\n`
+      : `Building it again gives other bytes: another version has built it, or it was altered, and then it may do anything.\n`,
+  );
   console.log(explanation.toString(Deno.stdout.isTerminal() && !Deno.noColor));
   return 0;
 }

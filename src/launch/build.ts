@@ -7,7 +7,7 @@
 import type { Architecture } from "../abi/syscalls.ts";
 import { checkProgram, type CommandOptions, launchedDescriptors, launchedTerminal } from "../command_options.ts";
 import { checkNames } from "../checks.ts";
-import type { NamespaceOptions, Settings } from "../options.ts";
+import { type NamespaceOptions, type Settings, validate } from "../options.ts";
 import { bundleIn } from "./image.ts";
 import { originOf } from "./bundle.ts";
 import { findCause } from "../diagnosis/diagnosis.ts";
@@ -76,8 +76,20 @@ export async function build(
   options: BuildOptions,
   wording?: Wording,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const image = make(settings, namespace, command, options, wording);
+  if (options.output !== undefined) await write(options.output, image);
+  return image;
+}
+
+function make(
+  settings: Settings,
+  namespace: NamespaceOptions,
+  command: string | URL,
+  options: BuildOptions,
+  wording: Wording | undefined,
+): Uint8Array<ArrayBuffer> {
   checkNames(options, OPTION_NAMES, "");
-  const { output, arch = Deno.build.arch as Architecture, anyCommand = false, clearEnv = false, timeoutMs } = options;
+  const { arch = Deno.build.arch as Architecture, anyCommand = false, clearEnv = false, timeoutMs } = options;
   if (!ARCHITECTURES.includes(arch)) {
     throw new TypeError(`Option "arch" must be one of "x86_64", "aarch64": got ${Deno.inspect(arch)}`);
   }
@@ -109,18 +121,27 @@ export async function build(
       timeoutMs,
     } as Origin["options"],
   };
-  const image = compile(settings, program, {
+  return compile(settings, program, {
     anyCommand,
     clearEnv,
     timeoutMs,
     descriptors: launchedDescriptors(options.fds),
     ...launchedTerminal(options.tty),
-    origin: JSON.stringify(origin, (_, value) => typeof value === "bigint" ? String(value) : value),
+    origin: JSON.stringify(origin, withoutBytes),
     cause: (step, code, section) => findCause({ step, code, section }, nothingKnown(arch)),
     ...(wording === undefined ? {} : { wording }),
   }, arch);
-  if (output !== undefined) await write(output, image);
-  return image;
+}
+
+/** How JSON has what it has no word for: large numbers as strings, and files and filters as `{ base64 }`. */
+export function withoutBytes(_: string, value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  return value instanceof Uint8Array ? { base64: value.toBase64() } : value;
+}
+
+function withBytes(_: string, value: unknown): unknown {
+  const isBytes = typeof value === "object" && value !== null && "base64" in value && Object.keys(value).length === 1;
+  return isBytes ? Uint8Array.fromBase64(value.base64 as string) : value;
 }
 
 /** What is there already is replaced as a whole, even while it is being executed. */
@@ -142,5 +163,20 @@ async function write(output: string | URL, image: Uint8Array): Promise<void> {
  * @throws {TypeError} When it was not built here, or is not whole.
  */
 export function inspect(image: Uint8Array<ArrayBuffer>): Origin {
-  return JSON.parse(originOf(bundleIn(image)));
+  return JSON.parse(originOf(bundleIn(image)), withBytes);
+}
+
+/**
+ * Whether an executable does what it was built from, and nothing else: whether building it again gives the same bytes. It
+ * does not for what another version has built, either.
+ *
+ * @param wordings How messages in it may be worded.
+ */
+export function isReproduced(image: Uint8Array<ArrayBuffer>, wordings: readonly (Wording | undefined)[]): boolean {
+  const { namespace, command, options } = inspect(image);
+  const settings = validate(namespace);
+  return wordings.some((wording) => {
+    const again = make(settings, namespace, command, options, wording);
+    return again.length === image.length && again.every((byte, index) => byte === image[index]);
+  });
 }

@@ -7,6 +7,7 @@
 import { errnoNumber } from "../abi/errno.ts";
 import type { Architecture } from "../abi/syscalls.ts";
 import type { CheckedProgram } from "../command_options.ts";
+import { visible } from "../quoted.ts";
 import { LAUNCHERS } from "../machine/launchers.ts";
 import type { Settings } from "../options.ts";
 import { ANYBODY, type Caller, type KnownCaller } from "../plan/caller.ts";
@@ -141,7 +142,7 @@ function describe(plan: Plan, wording: Wording, cause: Cause | undefined): Omit<
         if (hint !== undefined) hints.push({ text: texts.length, errno: errnoNumber(code), hint: wording.hint(hint) });
       }
       const reason = step.option === undefined ? "" : ` for ${step.option.split(", ").map(wording.option).join(", ")}`;
-      texts.push({ message: `Cannot ${step.what}${reason}`, call: describeCall(step) });
+      texts.push({ message: `Cannot ${visible(step.what)}${reason}`, call: describeCall(step) });
     }
   }
   return { plan, texts, hints };

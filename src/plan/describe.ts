@@ -4,6 +4,7 @@
  * @module
  */
 
+import { quoted } from "../quoted.ts";
 import { errnoName } from "../abi/errno.ts";
 import type { Argument, Step, Strings } from "./step.ts";
 
@@ -24,7 +25,7 @@ export function describeResult(result: number): string {
 export function describeArgument(argument: Argument): string {
   if (argument === null) return "NULL";
   if (typeof argument === "number") return String(argument);
-  if (typeof argument === "string") return quoted(argument);
+  if (typeof argument === "string") return shown(argument);
   if ("name" in argument) return argument.name;
   if ("in" in argument) return `&${argument.in.name}[${argument.at}]`;
   if ("resultOf" in argument) return `<${argument.resultOf.call}>`;
@@ -40,10 +41,10 @@ function describeStrings({ strings }: Strings): string {
   if (strings instanceof Uint8Array) {
     return `[${strings.reduce((count, byte) => count + Number(byte === 0), 0)} strings]`;
   }
-  const shown = strings.slice(0, 8).map((string) => typeof string === "string" ? quoted(string) : "<child>");
-  return `[${shown.join(", ")}${strings.length > shown.length ? ", …" : ""}]`;
+  const few = strings.slice(0, 8).map((string) => typeof string === "string" ? shown(string) : "<child>");
+  return `[${few.join(", ")}${strings.length > few.length ? ", …" : ""}]`;
 }
 
-function quoted(text: string): string {
-  return text.length > SHOWN_MAX ? `${JSON.stringify(text.slice(0, SHOWN_MAX))}…` : JSON.stringify(text);
+function shown(text: string): string {
+  return text.length > SHOWN_MAX ? `${quoted(text.slice(0, SHOWN_MAX))}…` : quoted(text);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { visible } from "../quoted.ts";
 import { ANYBODY, type Caller, type Capability, type KnownCaller } from "./caller.ts";
 import { describeArgument, describeCall } from "./describe.ts";
 import { cloneStep, type Plan, type Step } from "./step.ts";
@@ -136,7 +137,7 @@ function explainStep(by: ExplainedStep["by"], step: Step, onlyAfter: readonly st
     call: step.call,
     args: step.args.map(describeArgument),
     text: describeCall(step),
-    what: step.what,
+    what: visible(step.what),
     option: step.option,
     onlyAfter,
     tolerates: (step.tolerate ?? []).map(([errno]) => errno),
