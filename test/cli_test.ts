@@ -351,3 +351,22 @@ isolatedTest("nsrun --cwd is a folder of the caller's, wherever the command woul
     Deno.removeSync(folder, { recursive: true });
   }
 });
+
+isolatedTest("nsrun hands on the PATH that it was given, and no node of Deno's own", async () => {
+  const before = ["env", "PATH=/no/node"]; // Deno puts its own in front of that.
+  for (const words of [[], ["try", "--discard"], ["-e", "A=1"]]) {
+    const said = await stdoutOf([...words, "/usr/bin/env"], { before, permissions: ["--allow-all"] });
+    assertEquals(said.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)), ["PATH=/no/node"], words.join(" "));
+  }
+  for (
+    const [words, path] of [[["-e", "PATH=/a"], ["PATH=/a"]], [["--unset-env", "PATH"], []], [
+      ["--clear-env"],
+      [],
+    ]] as const
+  ) {
+    const said = await stdoutOf([...words, "/usr/bin/env"], { before });
+    assertEquals(said.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)), [...path], words.join(" "));
+  }
+  const { stderr } = await nsrun(["no-such-command"], { before });
+  assertStringIncludes(stderr, `No folder of PATH has it: "/no/node".`);
+});

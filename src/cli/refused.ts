@@ -14,7 +14,7 @@ import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { cloneStep, type Step } from "../plan/step.ts";
 import { understand } from "./arguments.ts";
-import { fromHere } from "./values.ts";
+import { fromHere, withoutShim } from "./values.ts";
 
 /** `Stage` of shim/report.zig. */
 const CLONE = 1;
@@ -32,7 +32,8 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
   const settings = validate(namespace);
-  const { environment: changes, ...program } = checkProgram(command!, fromHere(commandOptions), settings.environment);
+  const own = withoutShim(fromHere(commandOptions), namespace.env, environment);
+  const { environment: changes, ...program } = checkProgram(command!, own, settings.environment);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
   const asked = launchedDescriptors(commandOptions.fds).map((fd) => fd === undefined ? undefined : { inherited: fd });
   const child: ChildSettings = {

@@ -12,7 +12,7 @@ import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
-import { fromHere } from "./values.ts";
+import { fromHere, withoutShim } from "./values.ts";
 import { FAILED, WORDING } from "./words.ts";
 
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
@@ -52,7 +52,9 @@ export async function run(argv: readonly string[]): Promise<number> {
   const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
   const settings = validate(namespace);
-  const program = checkProgram(command, fromHere(commandOptions), settings.environment);
+  const { caller, environment } = library().context();
+  const own = withoutShim(fromHere(commandOptions), namespace.env, environment);
+  const program = checkProgram(command, own, settings.environment);
   // No Deno stays behind that could make it later.
   const cgroup = settings.cgroup === undefined
     ? undefined
@@ -71,7 +73,6 @@ export async function run(argv: readonly string[]): Promise<number> {
     cgroup: cgroup?.handOver(),
   };
   try {
-    const { caller } = library().context();
     const planned = withSubordinateIds(settings, caller);
     return become(compile(planned, program, { ...options, caller }, Deno.build.arch), ["nsrun"]);
   } finally {

@@ -12,6 +12,7 @@ import type { Change } from "../process/changes.ts";
 import { isPlain, quoted } from "../quoted.ts";
 import { isAnswered } from "./answers.ts";
 import { type Invocation, type OwnOptions, understand } from "./arguments.ts";
+import { withoutShim } from "./values.ts";
 import { UsageError } from "./words.ts";
 
 /** What only this verb has. */
@@ -52,7 +53,8 @@ export async function tryVerb(argv: readonly string[]): Promise<number> {
   }
   Namespace.debug = debug;
   await using ns = new Namespace({ ...namespace, ephemeral: namespace.ephemeral ?? true });
-  const { status, exit } = await runToEnd(ns, command, invocation);
+  const theirs = withoutShim(commandOptions, namespace.env, library().context().environment);
+  const { status, exit } = await runToEnd(ns, command, { ...invocation, commandOptions: theirs });
   const changes = await ns.changes();
   tell(
     statusFd,

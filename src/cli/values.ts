@@ -59,6 +59,30 @@ export function fromHere(options: CommandOptions): CommandOptions {
   return typeof cwd === "string" && cwd !== "" && !cwd.startsWith("/") ? { ...options, cwd: outside(cwd) } : options;
 }
 
+/**
+ * A command's options, without what Deno has put into its own environment where there was no node in PATH: one of its own,
+ * in front of all others.
+ *
+ * @param ofAll Variables that the command has in any case, but for those of its own options.
+ * @param inherited Those that it inherits.
+ */
+export function withoutShim(
+  options: CommandOptions,
+  ofAll: Readonly<Record<string, string>> = {},
+  inherited: Uint8Array,
+): CommandOptions {
+  const variables = new TextDecoder().decode(inherited).split("\0");
+  if (options.clearEnv === true || !variables.includes("DENO_NODE_SHIM_ACTIVE=1")) return options;
+  const path = variables.find((variable) => variable.startsWith("PATH="))?.slice("PATH=".length);
+  const own = /^[^:]*\/node_compat_bin(?::|$)/.exec(path ?? "")?.[0];
+  const given = { ...ofAll, ...options.env };
+  const unset = new Set([...options.unsetEnv ?? [], "DENO_NODE_SHIM_ACTIVE"].filter((name) => !(name in given)));
+  if (own === undefined || "PATH" in given || unset.has("PATH")) return { ...options, unsetEnv: [...unset] };
+  const rest = path!.slice(own.length);
+  if (rest === "") return { ...options, unsetEnv: [...unset, "PATH"] };
+  return { ...options, unsetEnv: [...unset], env: { ...options.env, PATH: rest } };
+}
+
 /** What is in a file of JSON. */
 export function jsonFile(path: string, option: string): unknown {
   return fromFile(path, option, (bytes) => JSON.parse(new TextDecoder().decode(bytes)));
