@@ -355,8 +355,8 @@ isolatedTest("nsrun --cwd is a folder of the caller's, wherever the command woul
 isolatedTest("nsrun hands on the PATH that it was given, and no node of Deno's own", async () => {
   const before = ["env", "PATH=/no/node"]; // Deno puts its own in front of that.
   for (const words of [[], ["try", "--discard"], ["-e", "A=1"]]) {
-    const said = await stdoutOf([...words, "/usr/bin/env"], { before, permissions: ["--allow-all"] });
-    assertEquals(said.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)), ["PATH=/no/node"], words.join(" "));
+    const { stdout } = await nsrun([...words, "/usr/bin/env"], { before, permissions: ["--allow-all"] });
+    assertEquals(stdout.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)), ["PATH=/no/node"], words.join(" "));
   }
   for (
     const [words, path] of [[["-e", "PATH=/a"], ["PATH=/a"]], [["--unset-env", "PATH"], []], [
