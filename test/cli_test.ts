@@ -356,7 +356,11 @@ isolatedTest("nsrun hands on the PATH that it was given, and no node of Deno's o
   const before = ["env", "PATH=/no/node"]; // Deno puts its own in front of that.
   for (const words of [[], ["try", "--discard"], ["-e", "A=1"]]) {
     const { stdout } = await nsrun([...words, "/usr/bin/env"], { before, permissions: ["--allow-all"] });
-    assertEquals(stdout.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)), ["PATH=/no/node"], words.join(" "));
+    assertEquals(
+      stdout.split("\n").filter((line) => /^PATH=|^DENO_NODE/.test(line)),
+      ["PATH=/no/node"],
+      words.join(" "),
+    );
   }
   for (
     const [words, path] of [[["-e", "PATH=/a"], ["PATH=/a"]], [["--unset-env", "PATH"], []], [

@@ -158,11 +158,12 @@ export class ViewPlanner {
   open(folder: string): readonly Made[] {
     const layer = deepest(this.#layers, folder);
     if (!this.#request.hasUser || layer === undefined || this.#isElsewhere(folder)) return [];
+    let place = folder; // Or the uppermost of the caller's around it: what is a mount can be neither renamed nor removed.
     let at = folder;
-    while (at !== layer.path && this.#look.isOwn(at)) at = parentOf(at);
+    while (at !== layer.path && this.#look.isOwn(at)) [place, at] = [at, parentOf(at)];
     if (at === layer.path) return [];
     const count = this.#made.length;
-    this.#places.push({ type: "overlay", target: folder, ...this.#layer(folder) });
+    this.#places.push({ type: "overlay", target: place, ...this.#layer(place) });
     this.#places.sort((a, b) => a.target.length - b.target.length);
     return this.#made.slice(count);
   }

@@ -197,7 +197,8 @@ class Prepared implements Written {
 function placesOf({ ephemeral }: Settings, folder: string): readonly string[] {
   const folders = [folder, environmentVariable("HOME"), environmentVariable("TMPDIR"), "/tmp", "/var/tmp"];
   const places = [...folders, ...ephemeral!.writable].map((path) => path && canonical(path, OPTION));
-  return [...new Set(places.filter((place) => place !== undefined && place !== ""))] as string[];
+  const found = places.filter((place): place is string => place !== undefined && place !== "");
+  return [...new Set(found)].sort((a, b) => a.length - b.length); // One that is in another needs nothing of its own.
 }
 
 /** Where Deno keeps databases that it always writes to: that goes to memory, and is no change. */

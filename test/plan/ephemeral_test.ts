@@ -43,7 +43,7 @@ const LOOK: Look = {
   isFolder: (path) => path !== "/file",
   link: () => "usr/bin",
   isWritable: (path) => path.startsWith("/home/me"),
-  isOwn: (path) => path.startsWith("/home/me") || path === "/usr/src/mine",
+  isOwn: (path) => path.startsWith("/home/me") || path.startsWith("/usr/src/mine"),
 };
 
 const REQUEST: ViewRequest = {
@@ -132,14 +132,16 @@ Deno.test("ViewPlanner makes the folders on the way to mounts anew in a user nam
   for (const folder of ["/home/me", "/home/me/work", "/usr", "/data", "/proc/self"]) {
     assertEquals(planner.open(folder), []);
   }
-  const more = planner.open("/usr/src/mine");
+  const more = planner.open("/usr/src/mine/at/work"); // The uppermost that is the caller's.
   const upper = "/data/store/5/upper";
   assertEquals(places, [
     { type: "overlay", target: "/usr/src/mine", lower: ["/usr/src/mine"], upper, work: "/data/store/5/work" },
   ]);
   assertEquals(more[1], { type: "directory", path: upper, like: "/usr/src/mine" });
   assertEquals(layers.at(-1), { path: "/usr/src/mine", upper, work: "/data/store/5/work" });
-  assertEquals(planner.open("/usr/src/mine"), []);
+  for (const folder of ["/usr/src/mine", "/usr/src/mine/at", "/usr/src/mine/else"]) {
+    assertEquals(planner.open(folder), []);
+  }
   planner.open("/usr/src");
   assertEquals(places.map((mount) => "target" in mount && mount.target), ["/usr/src", "/usr/src/mine"]);
 });

@@ -181,6 +181,30 @@ for (const user of USERS) {
     });
   }, lack);
 
+  isolatedTest(`the folder of a command and those around it can be renamed and removed, as ${user}`, async () => {
+    await withFolder(async (folder) => {
+      sh("mkdir -p a/b/c; echo 1 > a/b/c/f", folder);
+      giveTo(user, folder);
+      const script =
+        "mv ../../b ../../moved; cd ../..; mkdir b; mv moved/c b; rm -r moved; cd ..; mv a d; find d | sort";
+      const said = await told<[string, string, string][]>(
+        user,
+        `
+        await using ns = new Namespace({ ephemeral: true });
+        const env = { HOME: "${folder}/a" };
+        const options = { args: ["-ec", ${JSON.stringify(script)}], cwd: "${folder}/a/b/c", env };
+        const { stdout, stderr } = ns.command("sh", options).outputSync();
+        const changes = await ns.changes();
+        console.log(JSON.stringify([[text(stdout), text(stderr)], ...changes.map(({ path, kind }) => [path, kind])]));`,
+      );
+      assertEquals(said, [
+        ["d\nd/b\nd/b/c\nd/b/c/f\n", ""],
+        [`${folder}/a`, "removed"],
+        ...["d", "d/b", "d/b/c", "d/b/c/f"].map((path) => [`${folder}/${path}`, "added"]),
+      ]);
+    });
+  }, lack);
+
   isolatedTest(`what is bound on an ephemeral view is in it, as ${user}`, async () => {
     await withFolder(async (folder) => {
       sh("mkdir d e; echo old > d/f", folder);
