@@ -150,7 +150,9 @@ function beginStep(t: Deno.TestContext, name: string, ignore: boolean): Step {
  * assertion's difference, would be there twice.
  */
 function readable(thrown: unknown): unknown {
-  for (let at = thrown; Error.isError(at); at = (at as Error).cause) {
+  const seen = new Set<unknown>(); // A cause may have itself as its cause.
+  for (let at = thrown; Error.isError(at) && !seen.has(at); at = (at as Error).cause) {
+    seen.add(at);
     const error = at as Error;
     const lines = `${error.name}: ${error.message}`.split("\n");
     const stack = String(error.stack).split("\n");

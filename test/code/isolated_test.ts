@@ -78,7 +78,7 @@ isolatedTest("isolated() passes with all sanitizers, with steps in steps, and le
 isolatedTest("isolated() reports failures of tests and steps as the runner reports its own", async () => {
   const { code, text } = await test(["failing"]);
   assertEquals(code, 1);
-  assertStringIncludes(text, "FAILED | 0 passed (4 steps) | 6 failed (4 steps) | 0 ignored (1 step)");
+  assertStringIncludes(text, "FAILED | 0 passed (4 steps) | 7 failed (4 steps) | 0 ignored (1 step)");
 
   const differ = errorOf(text, "values differ");
   assertStringIncludes(differ, "error: AssertionError: Values are not equal.");
@@ -113,6 +113,7 @@ isolatedTest("isolated() reports failures of tests and steps as the runner repor
   assertStringIncludes(errorOf(text, "rejects for nobody"), "error: Error: that nobody looks at");
   assertStringIncludes(errorOf(text, "is made too late"), "isolated() must be called while");
   assertStringIncludes(errorOf(text, "throws what is no error"), "a word");
+  assertStringIncludes(errorOf(text, "throws what is its own cause"), "error: Error: round and round");
 });
 
 isolatedTest("isolated() works for nobody with --allow-ffi alone, where all of it lies in /tmp", async () => {

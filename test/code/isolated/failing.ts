@@ -55,3 +55,12 @@ Deno.test("is made too late", async (t) => {
 });
 
 Deno.test("throws what is no error", isolated({}, () => Promise.reject("a word")));
+
+Deno.test(
+  "throws what is its own cause",
+  isolated({}, () => {
+    const error = new Error("round and round");
+    error.cause = error;
+    throw error;
+  }),
+);
