@@ -288,6 +288,9 @@ interface CheckedOptions {
   readonly tty: ReturnType<typeof checkTerminal>;
 }
 
+/** An environment without variables: the same one each time, as the plan for it is. */
+const NOTHING = new Uint8Array();
+
 /** Checks what a command is given, and works out what is to be executed with which stdio. */
 export function checkOptions(
   settings: Settings,
@@ -306,7 +309,7 @@ export function checkOptions(
   }
   const callerCwd = currentFolder();
   const { cwd, environment: changes, ...program } = checkProgram(command, options, settings.environment);
-  const inherited = options.clearEnv === true ? new Uint8Array() : environment;
+  const inherited = options.clearEnv === true ? NOTHING : environment;
   return {
     program: {
       ...program,

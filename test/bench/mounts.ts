@@ -38,21 +38,51 @@ async function manyBinds(): Promise<Row> {
   }
 }
 
-/** What the preset binds, in bwrap's words. */
-function systemBinds(): string[] {
+/** What the preset shows of the system, and of /proc, in bwrap's words. */
+function systemBinds(): { readonly system: readonly string[]; readonly proc: readonly string[] } {
   const { steps } = Namespace.sandbox().explain("/bin/true", { as: { uid: 1000 } });
-  const sources = steps.filter(({ call }) => call === "open_tree").map(({ what }) =>
-    /^bind "(.*)" read-only$/.exec(what)
-  );
-  return sources.flatMap((found) => found === null ? [] : ["--ro-bind-try", found[1]!, found[1]!]);
+  const targets = (pattern: RegExp): string[] =>
+    [...new Set(steps.map(({ what }) => pattern.exec(what)?.[1]))].filter((target) => target !== undefined);
+  const shown = targets(/^bind "(.*)" read-only$/);
+  const binds = (paths: readonly string[]) => paths.flatMap((path) => ["--ro-bind-try", path, path]);
+  const hidden = targets(/^hide "(.*)"$/).filter((path) => existsSync(path));
+  return {
+    system: binds(shown.filter((path) => !path.startsWith("/proc/"))),
+    proc: [
+      ...binds(shown.filter((path) => path.startsWith("/proc/"))),
+      ...hidden.flatMap((path) => ["--ro-bind", "/dev/null", path]),
+    ],
+  };
+}
+
+function existsSync(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function sandbox(): Promise<Row> {
   const measure = "Namespace.sandbox(), spawn().status";
+  const { system, proc } = systemBinds();
   const bwrap = program("bwrap", "bwrap", [
-    ...["--unshare-all", "--uid", "1000", "--gid", "1000", ...systemBinds()],
+    ...["--unshare-all", "--uid", "1000", "--gid", "1000", ...system],
     ...["--ro-bind", "/etc/passwd", "/etc/passwd", "--ro-bind", "/etc/group", "/etc/group"],
-    ...["--tmpfs", "/home/sandbox", "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"],
+    ...[
+      "--tmpfs",
+      "/home/sandbox",
+      "--tmpfs",
+      "/tmp",
+      "--proc",
+      "/proc",
+      ...proc,
+      "--dev",
+      "/dev",
+      "--remount-ro",
+      "/",
+    ],
     "/bin/true",
   ]);
   const note = await obstacle(bwrap);
