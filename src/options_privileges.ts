@@ -4,7 +4,7 @@
  * @module
  */
 
-import { amount, checkNames, id, integer, object, octal, oneOf, optionalBoolean, shown, wrongType } from "./checks.ts";
+import { checkNames, id, integer, object, octal, oneOf, optionalBoolean, shown, wrongType } from "./checks.ts";
 import { CAPABILITIES, type CapabilityName } from "./abi/capabilities.ts";
 import { type ResourceName, RESOURCES } from "./abi/resources.ts";
 

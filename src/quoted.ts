@@ -9,7 +9,7 @@ const UNSEEN = /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 /** A text with whatever a terminal could be misled by replaced, such as an escape by `\\u001b`. */
 export function visible(text: string): string {
-  return text.replaceAll(/[\x00-\x08\x0b-\x1f]/g, escaped).replaceAll(UNSEEN, escaped);
+  return text.replaceAll(/[^\P{Cc}\t\n]/gu, escaped).replaceAll(UNSEEN, escaped);
 }
 
 function escaped(character: string): string {
