@@ -139,7 +139,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --tty                   It gets a terminal of its own, of the size of this one, and cannot reach this one. Bytes
                               go through from and to what is no terminal, too: the end of stdin is typed as Ctrl-D
       --clear-env             It inherits no variables, and gets those of --env alone
-  -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed
+  -S, --uid ID                Become this user before it starts, and give up supplementary groups where that is allowed;
+                              without --gid its group stays
   -G, --gid ID                The same for a group
       --argv0 NAME            What it is told that its own name is; default the command
       --no-term-child         Let HUP, INT, QUIT, USR1, USR2, ALRM and TERM end nsrun, and the command by SIGKILL with
