@@ -354,12 +354,16 @@ class Remover {
  * it. What an overlay leaves in its work folder, and commands anywhere, may be folders that their owner cannot read.
  */
 const REMOVE = `
-remove() { rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }; }
+remove() { rm -rf -- "$@" 2>/dev/null || { chmod -R u+rwx -- "$@"; rm -rf -- "$@"; }; }
 if [ "$0" = remove ]; then
-  for path; do case \${path##*/} in ${OTHER_NAME}*) remove "$path";; esac; done
+  for path; do
+    shift
+    case \${path##*/} in ${OTHER_NAME}*) set -- "$@" "$path";; esac
+  done
+  remove "$@"
 else
   read -r _
-  if [ -e "$1/journal" ]; then xargs -0 sh -c "$2" remove <"$1/journal"; fi
+  if [ -e "$1/journal" ]; then xargs -0 -n 100 sh -c "$2" remove <"$1/journal"; fi
   remove "$1"
 fi`;
 
