@@ -60,7 +60,7 @@ export interface BindMount extends MountFlags {
   recursive?: boolean | undefined;
   /**
    * Where the source, or a target that is not made, is not there: `"error"`, `"skip"` leaves it out, and `"create"` makes
-   * an empty folder *outside*, where the source is missing.
+   * an empty folder *outside*, where the source is missing: there, symbolic links on the way to it are followed.
    *
    * @default {"error"}
    */
@@ -174,7 +174,13 @@ export interface RemountMount extends MountFlags {
   recursive?: boolean | undefined;
 }
 
-/** Nothing to be seen: a folder is empty, a file has no content, and neither can be written to. */
+/**
+ * Nothing to be seen: a folder is empty, a file has no content, and neither can be written to.
+ *
+ * It covers what is there when the command starts. When another file takes the place of a covered one outside, as editors
+ * and package managers do with rename(2), the kernel takes the cover away, and the new file is seen: where that may
+ * happen, hide the folder, or build `root: "empty"` of what may be seen.
+ */
 export interface HideMount {
   /** What it is. */
   type: "hide";
