@@ -238,13 +238,15 @@ export class Namespace implements AsyncDisposable {
    * permissions, time and extended attributes. What is committed is no change any more.
    *
    * It is done with the rights of this process, and through no symbolic link. What others have changed outside meanwhile
-   * is replaced.
+   * is replaced, but nothing is removed of what they have mounted. Where the outside is an overlay itself, as in most
+   * containers, a folder cannot be moved out of its place: those that are removed or replaced go when all else is done.
    *
    * @param which Which changes: those at absolute paths, and below them, and those that {@linkcode changes} has told, each
    * alone and only as it was told; with the new folders that they are in. @default {all}
    * @throws {TypeError} Without the option `ephemeral`, and for a change that was not told.
    * @throws {RangeError} When there is no change at a path.
-   * @throws {Deno.errors.Busy} While a command runs, and when something is not as it was told any more, here or outside.
+   * @throws {Deno.errors.Busy} While a command runs, and when something is not as it was told any more, here or outside: of
+   * a folder that is removed that is what is directly in it, and that nothing is mounted in it.
    * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
    * @throws {AggregateError} When not all could be taken back then, or what was replaced could not all be removed.
    */

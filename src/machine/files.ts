@@ -99,18 +99,20 @@ export function pathArgument(path: BytePath): Bytes {
 /** A place to look from: a folder's descriptor, or the current one. */
 export type From = number | Named | ResultOf;
 
-/** A step that opens what a path leads to, which must not be through a symbolic link. */
+/** A step that opens what a path leads to, which must not be through a symbolic link, nor in one more way. */
 export function openStep(
   from: From,
   path: BytePath,
   flags: Named,
   more: Pick<Step, "what" | "option" | "tolerate">,
+  besides?: Named,
 ): Step {
   const bytes = new Uint8Array(HOW_SIZE);
   const noLinks = 6;
   new DataView(bytes.buffer).setUint32(0, flags.value, true);
-  new DataView(bytes.buffer).setUint32(16, noLinks, true);
-  const how: Bytes = { bytes, name: `{flags=${flags.name}, resolve=RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}` };
+  new DataView(bytes.buffer).setUint32(16, noLinks | (besides?.value ?? 0), true);
+  const resolve = ["RESOLVE_NO_MAGICLINKS", "RESOLVE_NO_SYMLINKS", besides?.name].filter(Boolean).join("|");
+  const how: Bytes = { bytes, name: `{flags=${flags.name}, resolve=${resolve}}` };
   return { call: "openat2", args: [from, pathArgument(path), how, HOW_SIZE], ...more };
 }
 

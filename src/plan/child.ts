@@ -42,7 +42,7 @@ import {
   type Stdio,
 } from "./stdio.ts";
 import { installFilter } from "./seccomp.ts";
-import { type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
+import { type Bytes, type CallerFolder, flags, type Named, type Plan, type Step } from "./step.ts";
 import { afterIds, beforeIds, beforeMounts, noNewPrivileges } from "./privileges.ts";
 import { giveTerminal, TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
@@ -76,8 +76,8 @@ export interface Place {
   readonly extraOption?: "fds" | undefined;
   /** The folder that was asked for. */
   readonly cwd: string | undefined;
-  /** The caller's folder, where it has one. */
-  readonly callerCwd: string | CallerFolder | undefined;
+  /** The caller's folder, where it has one; as bytes where its path is no UTF-8. */
+  readonly callerCwd: string | Bytes | CallerFolder | undefined;
   readonly uid: number | undefined;
   readonly gid: number | undefined;
   /** The executable outside that is to be run: a path, to be opened before anything can hide it, or a descriptor. */

@@ -17,6 +17,7 @@ export interface MountPoint {
   /** The type of its file system. */
   readonly type: string;
   readonly readonly: boolean;
+  readonly noexec: boolean;
 }
 
 /** An entry of a folder. */
@@ -27,7 +28,7 @@ export interface Entry {
 
 /** What there is: only a caller can tell. */
 export interface Look {
-  /** In the order in which they were mounted; none covers another. */
+  /** What is on another after it; none covers another. */
   readonly mounts: readonly MountPoint[];
   /** What is in a folder; undefined where that cannot be read. */
   entries(path: string): readonly Entry[] | undefined;
@@ -95,19 +96,49 @@ const LAYERED = new Set(
 /** Of these there is always a new one, or they are the kernel's own. */
 const KERNELS = ["/dev", "/proc", "/sys"];
 
-/** The mounts that can be seen, of the text of /proc/self/mountinfo: proc_pid_mountinfo(5). */
+/** A mount with its number and that of the one that it is on. */
+interface Listed extends MountPoint {
+  readonly id: string;
+  readonly parent: string;
+}
+
+/**
+ * The mounts that can be seen, of the text of /proc/self/mountinfo: proc_pid_mountinfo(5). Their order there is that of
+ * numbers, which is not always the one in which they were put on each other.
+ */
 export function visibleMounts(mountinfo: string): readonly MountPoint[] {
-  const found = new Map<string, MountPoint>();
-  for (const line of mountinfo.split("\n")) {
+  const listed = mountinfo.split("\n").flatMap((line): Listed[] => {
     const fields = line.split(" ");
     const separator = fields.indexOf("-");
-    if (separator < 0) continue;
-    const path = fields[4]!.replaceAll(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)));
-    for (const covered of found.keys()) if (isIn(covered, path)) found.delete(covered);
-    const readonly = [fields[5], fields[separator + 3]].some((options) => options?.split(",").includes("ro"));
-    found.set(path, { path, type: fields[separator + 1]!, readonly });
-  }
-  return [...found.values()];
+    if (separator < 0) return [];
+    const [id, parent, , , escaped, options] = fields as [string, string, string, string, string, string];
+    const path = escaped.replaceAll(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)));
+    const flags = options.split(",");
+    const readonly = [...flags, ...fields[separator + 3]?.split(",") ?? []].includes("ro");
+    return [{ id, parent, path, type: fields[separator + 1]!, readonly, noexec: flags.includes("noexec") }];
+  });
+  const ids = new Set(listed.map(({ id }) => id));
+  const below = Map.groupBy(listed, ({ id, parent }) => ids.has(parent) && parent !== id ? parent : "");
+  const shown: MountPoint[] = [];
+  const show = (mounts: readonly Listed[] = []): void => {
+    const paths = new Set(mounts.map(({ path }) => path));
+    for (const { id, parent: _, ...mount } of mounts) {
+      if (foldersAround(mount.path).some((folder) => paths.has(folder))) continue; // Another is on the way to it.
+      const on = below.get(id) ?? [];
+      const cover = on.find(({ path }) => path === mount.path);
+      if (cover === undefined) shown.push(mount);
+      show(cover === undefined ? on : [cover]);
+    }
+  };
+  show(below.get(""));
+  return shown;
+}
+
+/** The folders on the way to a path. */
+function foldersAround(path: string): readonly string[] {
+  const folders: string[] = [];
+  for (let at = path; at !== "/";) folders.push(at = parentOf(at));
+  return folders;
 }
 
 /** The work folder of one mount. */
@@ -118,6 +149,11 @@ export function workOf(work: string, mount: number): string {
 /** Whether a path is a folder or below it. */
 export function isIn(path: string, folder: string): boolean {
   return path === folder || folder === "/" || path.startsWith(`${folder}/`);
+}
+
+/** Whether a mount can have this path: bytes that are no UTF-8 show as U+FFFD. What cannot is left out of a view. */
+export function isNameable(path: string): boolean {
+  return !path.includes("\uFFFD");
 }
 
 /** The longest path that another is in. */
@@ -163,7 +199,7 @@ export class ViewPlanner {
     while (at !== layer.path && this.#look.isOwn(at)) [place, at] = [at, parentOf(at)];
     if (at === layer.path) return [];
     const count = this.#made.length;
-    this.#places.push({ type: "overlay", target: place, ...this.#layer(place) });
+    this.#places.push(...this.#overlayAt(place));
     this.#places.sort((a, b) => a.target.length - b.target.length);
     return this.#made.slice(count);
   }
@@ -175,6 +211,7 @@ export class ViewPlanner {
     for (const mount of this.#look.mounts) {
       const { path } = mount;
       if (path === "/" || this.#isElsewhere(path) || this.#bound.some((other) => isIn(path, other))) continue;
+      if (!isNameable(path)) continue;
       if (this.#isLayered(path, mount) && this.#look.isFolder(path)) this.#overlay(path);
       else this.#bindReadonly(path);
     }
@@ -203,6 +240,7 @@ export class ViewPlanner {
   #fill(path: string, folder: string): void {
     this.#open.push({ path, upper: folder });
     for (const { name, type } of this.#look.entries(path) ?? []) {
+      if (!isNameable(name)) continue;
       const [entry, made] = [path === "/" ? `/${name}` : `${path}/${name}`, `${folder}/${name}`];
       if (type === "symlink") {
         this.#made.push({ type, path: made, to: this.#look.link(entry) });
@@ -237,7 +275,16 @@ export class ViewPlanner {
   }
 
   #overlay(path: string): void {
-    this.#mounts.push({ type: "overlay", target: path, ...this.#layer(path) });
+    this.#mounts.push(...this.#overlayAt(path));
+  }
+
+  /** As little can be executed there as in what is under it. */
+  #overlayAt(path: string): readonly (MountOptions & { target: string })[] {
+    const isNoexec = deepest(this.#look.mounts, path)?.noexec === true;
+    return [
+      { type: "overlay", target: path, ...this.#layer(path) },
+      ...isNoexec ? [{ type: "remount", target: path, noexec: true, recursive: false } as const] : [],
+    ];
   }
 
   #bindReadonly(path: string): void {

@@ -49,10 +49,11 @@ export function enterFolder(path: string): Step {
  *
  * @param isBase Whether it is where the folder that was asked for is looked for: then it has to be there.
  */
-export function enterFolderAgain(path: string | CallerFolder | undefined, isBase: boolean): readonly Step[] {
+export function enterFolderAgain(path: string | Bytes | CallerFolder | undefined, isBase: boolean): readonly Step[] {
   const root: Step = { call: "chdir", args: ["/"], what: `enter the folder "/"` };
   if (path === undefined) return [root];
-  const what = `enter ${typeof path === "string" ? `the folder "${path}"` : "the current folder"} again`;
+  const name = typeof path === "string" ? `"${path}"` : "name" in path ? path.name : undefined;
+  const what = `enter ${name === undefined ? "the current folder" : `the folder ${name}`} again`;
   if (isBase) return [{ call: "chdir", args: [path], what, option: "cwd" }];
   const tolerate = [["ENOENT", 0], ["ENOTDIR", 0], ["EACCES", 0]] as const;
   return [{ call: "chdir", args: [path], what, tolerate, skip: 1 }, root];

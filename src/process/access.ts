@@ -49,6 +49,16 @@ export class Access {
     return status !== undefined && this.#lift(undefined, AT_FDCWD, folder, status.mode, TO_CHANGE, folder);
   }
 
+  /** The same of an open one, for good: it is to be removed. */
+  static toRemove(folder: number, { mode }: FileStatus): void {
+    if ((mode & TO_CHANGE) === TO_CHANGE) return;
+    try {
+      setPermissions(folder, "", (mode & PERMISSIONS) | TO_CHANGE);
+    } catch (error) {
+      if (!(error instanceof NamespaceError)) throw error; // It is somebody else's: what needs it says so.
+    }
+  }
+
   /** A folder outside is given other permissions for good. */
   forget(folder: BytePath): void {
     const at = this.#lifted.findIndex(({ from, place }) => from === undefined && place === folder);

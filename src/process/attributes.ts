@@ -31,11 +31,16 @@ export function attributesOf(from: number, places: readonly BytePath[]): readonl
   });
 }
 
+/** Those that somebody has set. */
+export function setOnPurpose(attributes: Attributes): Attributes {
+  return new Map([...attributes].filter(([name]) => SET_ON_PURPOSE.test(name)));
+}
+
 /** Whether what somebody has set is the same. */
 export function isSameAttributes(now: Attributes, before: Attributes): boolean {
-  const names = [...new Set([...now.keys(), ...before.keys()])].filter((name) => SET_ON_PURPOSE.test(name));
-  return names.every((name) => {
-    const [value, previous] = [now.get(name), before.get(name)];
+  const [is, was] = [setOnPurpose(now), setOnPurpose(before)];
+  return [...new Set([...is.keys(), ...was.keys()])].every((name) => {
+    const [value, previous] = [is.get(name), was.get(name)];
     return value?.length === previous?.length && value?.every((byte, index) => byte === previous![index]) === true;
   });
 }
@@ -47,7 +52,7 @@ export function setAttributes(
   why: Pick<Step, "what" | "option">,
   present: Attributes = new Map(),
 ): readonly Step[] {
-  const surplus = [...present.keys()].filter((name) => SET_ON_PURPOSE.test(name) && !wanted.has(name));
+  const surplus = [...setOnPurpose(present).keys()].filter((name) => !wanted.has(name));
   const { call: remove, path } = attributeCall("removexattr", file, "");
   const { call: set } = attributeCall("setxattr", file, "");
   return [

@@ -22,6 +22,7 @@ import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
+import type { Step } from "../plan/step.ts";
 import { Access, isClosed } from "./access.ts";
 import { quoted } from "../quoted.ts";
 import { type Attributes, attributesOf, isSameAttributes } from "./attributes.ts";
@@ -125,7 +126,7 @@ export function selectChanges(
   for (const wanted of which) {
     if (typeof wanted === "string") {
       const path = bytePath(wanted.replace(/(?<=.)\/+$/, ""));
-      const found = changes.filter((change) => isIn(change.path, path));
+      const found = path === "" ? [] : changes.filter((change) => isIn(change.path, path));
       if (found.length === 0) throw new RangeError(`There is no change at ${quoted(wanted)}: see changes()`);
       found.forEach(select);
     } else {
@@ -202,34 +203,35 @@ class Comparison {
   }
 
   changes(): readonly FoundChange[] {
-    const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
-    try {
-      this.#compareBelow([this.#compareTop(upper, lower)], upper, lower);
-      return this.#found;
-    } finally {
-      library().close(upper);
-      library().close(lower);
-    }
+    return this.#inBoth((top, upper, lower) => this.#compareBelow([top], upper, lower));
   }
 
   /** In a folder that was made anew: what was made there since, and what has become of the links in it. */
   changesAround(made: readonly Made[]): readonly FoundChange[] {
     const own = made.filter(({ path }) => parentOf(path) === this.#layer.upper);
     const given = new Map(own.map(({ path, type }) => [bytePath(path.slice(this.#layer.upper.length + 1)), type]));
-    const [upper, lower] = [this.#layer.upper, this.#layer.path].map(openFolder) as [number, number];
-    try {
-      const top = this.#compareTop(upper, lower);
+    return this.#inBoth((top, upper, lower) => {
       const there = names(upper, ".", OPTION) ?? [];
-      const since = there.filter((name) => !given.has(name));
-      const folders = this.#compareEntries(placesIn(top, since), upper, lower);
       const links = [...given.keys()].filter((name) => given.get(name) === "symlink");
-      this.#compareTargets(links.filter((name) => there.includes(name)), upper, lower);
-      this.#removed(links.filter((name) => !there.includes(name)), lower);
-      this.#compareBelow(folders, upper, lower);
+      const now = statuses(upper, links, OPTION);
+      const still = new Set(links.filter((_, index) => now[index]?.type === "symlink"));
+      this.#compareTargets([...still], upper, lower);
+      this.#removed(links.filter((_, index) => now[index] === undefined), lower);
+      const since = there.filter((name) => !given.has(name) || given.get(name) === "symlink" && !still.has(name));
+      this.#compareBelow(this.#compareEntries(placesIn(top, since), upper, lower), upper, lower);
+    });
+  }
+
+  /** Compares in the folder that a layer begins at, and in the one under it, which may be gone by now. */
+  #inBoth(compare: (top: Folder, upper: number, lower: number) => void): readonly FoundChange[] {
+    const upper = openFolder(this.#layer.upper);
+    let lower: number | undefined;
+    try {
+      lower = openFolder(this.#layer.path, NOT_THERE);
+      compare(this.#compareTop(upper, lower), upper, lower);
       return this.#found;
     } finally {
-      library().close(upper);
-      library().close(lower);
+      for (const fd of [upper, lower]) if (fd !== undefined && fd >= 0) library().close(fd);
     }
   }
 
@@ -238,20 +240,18 @@ class Comparison {
    * has the view, whoever has the one outside.
    */
   #compareTop(upper: number, lower: number): Folder {
-    const [is, was] = [upper, lower].map((from) => statuses(from, [""], OPTION)[0]!) as [FileStatus, FileStatus];
-    const isOwn = this.#mark !== MARKS.user || is.uid === was.uid && is.gid === was.gid;
-    if (isOwn && !isSame(is, was)) {
-      this.#found.push({
-        kind: "changed",
-        path: this.#path || "/",
-        place: ".",
-        layer: this.#layer,
-        now: is,
-        before: was,
-      });
+    const now = statusOf(upper);
+    const isMerged = lower >= 0;
+    const before = isMerged ? statusOf(lower) : undefined;
+    const isOwn = this.#mark !== MARKS.user || now.uid === before?.uid && now.gid === before.gid;
+    if (
+      before === undefined || isOwn && !(isSame(now, before) && isSameAttributes(now.attributes!, before.attributes!))
+    ) {
+      const kind = isMerged ? "changed" : "added";
+      this.#found.push({ kind, path: this.#path || "/", place: ".", layer: this.#layer, now, before });
     }
-    this.#access.toRead(this.#layer.upper, upper, "", is);
-    return { place: ".", isMerged: true, isOpaque: false };
+    this.#access.toRead(this.#layer.upper, upper, "", now);
+    return { place: ".", isMerged, isOpaque: false };
   }
 
   /** Compares what is in folders, and in those, and so on: all of one depth at once. */
@@ -325,7 +325,7 @@ class Comparison {
   /** Links that were made by us belong to somebody else than those outside. */
   #compareTargets(places: readonly BytePath[], upper: number, lower: number): void {
     const [now, before] = [statuses(upper, places, OPTION), statuses(lower, places, OPTION)];
-    const linked = places.filter((_, index) => now[index]?.type === "symlink" && before[index]?.type === "symlink");
+    const linked = places.filter((_, index) => before[index]?.type === "symlink");
     const [target, previous] = [upper, lower].map((from) => links(from, linked, OPTION)) as [BytePath[], BytePath[]];
     for (const [index, place] of places.entries()) {
       const [is, was] = [now[index], before[index]];
@@ -356,8 +356,15 @@ function placesIn(folder: Folder, names: readonly BytePath[] = []): readonly Fol
   return names.map((name) => ({ ...folder, place: place === "." ? name : `${place}/${name}` }));
 }
 
-function openFolder(path: string): number {
-  return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, { what: `open "${path}"`, option: OPTION })])[0]!;
+function openFolder(path: string, tolerate: Step["tolerate"] = []): number {
+  const why = { what: `open "${path}"`, option: OPTION, tolerate };
+  return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, why)])[0]!;
+}
+
+const NOT_THERE = [["ENOENT", 0], ["ENOTDIR", 0], ["ELOOP", 0]] as const;
+
+function statusOf(folder: number): FoundStatus {
+  return { ...statuses(folder, [""], OPTION)[0]!, attributes: attributesOf(folder, [""])[0]! };
 }
 
 /** Whether a file in the layer has the content of the one under it; not where one of them cannot be read. */
@@ -403,14 +410,20 @@ export function isUntouched(found: FileStatus, wanted: FileStatus): boolean {
 /** What is lifted where something is. */
 const OWNERS = 0o700;
 
+/** Of the second as much as the first has. */
 function isSameTime(a: Uint8Array, b: Uint8Array): boolean {
   return a.every((byte, index) => byte === b[index]);
 }
 
-/** Whether something was only copied. When a folder was written to says nothing: that is when something in it was. */
+/** Whether something may only have been copied, which its content then says. When a folder was written to says nothing: that is when something in it was. */
 function isSame(now: FileStatus, before: FileStatus): boolean {
   if (now.mode !== before.mode || now.uid !== before.uid || now.gid !== before.gid) return false;
   if (now.type === "directory") return true;
-  if (now.device !== before.device) return false;
-  return now.size === before.size && isSameTime(now.modified, before.modified);
+  if (now.device !== before.device || now.size !== before.size) return false;
+  const size = nanoseconds(before.modified) === 0 ? 8 : 16; // Some file systems count seconds alone.
+  return isSameTime(now.modified.subarray(0, size), before.modified);
+}
+
+function nanoseconds(time: Uint8Array): number {
+  return new DataView(time.buffer, time.byteOffset).getUint32(8, true);
 }

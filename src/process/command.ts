@@ -16,12 +16,15 @@ import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { makePipe } from "../machine/descriptors.ts";
 import { type Ending, library, type Refused, type Spawned } from "../machine/library.ts";
+import { links, pathArgument } from "../machine/files.ts";
 import { reactor } from "../machine/reactor.ts";
 import { checkNames } from "../checks.ts";
 import type { Settings } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { execute } from "../plan/exec.ts";
+import { AT_FDCWD } from "../plan/files.ts";
+import type { Bytes } from "../plan/step.ts";
 import type { Stdio } from "../plan/stdio.ts";
 import { extraOf, makeTerminal } from "./descriptors.ts";
 import { type Cgroup, makeOwnCgroup } from "./cgroup.ts";
@@ -314,7 +317,7 @@ export function checkOptions(
     program: {
       ...program,
       environment: mergeEnvironment(inherited, changes),
-      cwd: cwd === undefined ? undefined : absolute(cwd, callerCwd),
+      cwd: cwd === undefined || typeof callerCwd === "object" ? cwd : absolute(cwd, callerCwd),
       callerCwd,
     },
     stdio: stdio as unknown as StdioOptions,
@@ -345,12 +348,12 @@ function absolute(path: string, base: string | undefined): string {
   return path.startsWith("/") || base === undefined ? path : `${base}/${path}`;
 }
 
-/** The folder that this process is in, where it still has a name. */
-function currentFolder(): string | undefined {
+/** The folder that this process is in, where it still has a name; bytes where that is no UTF-8. */
+function currentFolder(): string | Bytes | undefined {
   try {
     return Deno.cwd();
-  } catch {
-    return undefined;
+  } catch (error) {
+    return error instanceof Deno.errors.InvalidData ? pathArgument(links(AT_FDCWD, ["/proc/self/cwd"])[0]!) : undefined;
   }
 }
 

@@ -22,8 +22,8 @@ import {
   statuses,
 } from "../machine/files.ts";
 import { library } from "../machine/library.ts";
-import { parentOf } from "../options_mounts.ts";
-import { isIn } from "../plan/ephemeral.ts";
+import { facts } from "../machine/facts.ts";
+import { isIn, visibleMounts } from "../plan/ephemeral.ts";
 import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
 import type { Named, Step } from "../plan/step.ts";
 import { quoted } from "../quoted.ts";
@@ -34,6 +34,8 @@ import { OTHER_NAME } from "./ephemeral.ts";
 
 const OPTION = "ephemeral";
 const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
+/** Not from one mount to another. */
+const NO_CROSSING: Named = { value: 1, name: "RESOLVE_NO_XDEV" };
 /** Of what it is the flag differs. */
 const NO_FOLLOW_PATH: Named = {
   value: 0o12000000 | (Deno.build.arch === "aarch64" ? 0o100000 : 0o400000),
@@ -91,9 +93,13 @@ export function commitChanges(changes: readonly FoundChange[], written: Access, 
   if (units.length === 0) return;
   const commit: Commit = { written, outside: new Access(), links: new Map(), made: new Map() };
   try {
+    refuseMounts(units);
     writeJournal(journal, units);
-    commitUnits(units, commit);
-    const left = tried(units.map((unit) => () => removeOther(unit, commit)));
+    const late = commitUnits(units, commit);
+    const left = tried([
+      ...late.map((unit) => () => placeLate(unit, commit)),
+      ...units.map((unit) => () => removeOther(unit, commit)),
+    ]);
     if (left.length > 0) {
       throw new AggregateError(
         left,
@@ -106,23 +112,54 @@ export function commitChanges(changes: readonly FoundChange[], written: Access, 
   }
 }
 
-function commitUnits(units: readonly Unit[], commit: Commit): void {
+/** A folder is not removed with what somebody has mounted in it. */
+function refuseMounts(units: readonly Unit[]): void {
+  const mounts = visibleMounts(facts.text("/proc/self/mountinfo") ?? "").map(({ path }) => bytePath(path));
+  for (const { change: { path, before, now } } of units) {
+    if (before?.type !== "directory" || now?.type === "directory") continue;
+    const mount = mounts.find((mount) => isIn(mount, path));
+    if (mount !== undefined) {
+      throw new Deno.errors.Busy(`Cannot commit ${shown(path)}: something is mounted at ${shown(mount)}`);
+    }
+  }
+}
+
+/** Says which are left to be done when all others are. */
+function commitUnits(units: readonly Unit[], commit: Commit): readonly Unit[] {
   const done: Unit[] = [];
+  const late: Unit[] = [];
   try {
     for (const unit of units) if (isMade(unit.change)) makeUnit(unit, commit);
     for (const unit of inOrder(units)) {
-      place(unit, commit);
-      done.push(unit);
+      (place(unit, commit) ? done : late).push(unit);
     }
+    return late;
   } catch (error) {
+    const kept = new Set(done); // What cannot be put back is not removed.
     const left = tried([
-      ...done.reverse().map((unit) => () => takeBack(unit, commit)),
-      ...units.map((unit) => () => removeOther(unit, commit)),
+      ...done.reverse().map((unit) => () => {
+        takeBack(unit, commit);
+        kept.delete(unit);
+      }),
+      ...units.map((unit) => () => {
+        if (!kept.has(unit)) removeOther(unit, commit);
+      }),
     ]);
     if (left.length === 0) throw error;
     const reason = error instanceof Error ? error.message : error;
-    throw new AggregateError([error, ...left], `${reason}\nNot all could be taken back: ${left[0]}`);
+    const places = [...kept].filter(({ change }) =>
+      change.before !== undefined && (change.now === undefined || isMade(change))
+    )
+      .map((unit) => `\nWhat was at ${shown(unit.change.path)} is ${shown(otherPath(unit))}.`);
+    throw new AggregateError(
+      [error, ...left],
+      `${reason}\nNot all could be taken back: ${left[0]}${places.join("")}`,
+    );
   }
+}
+
+function otherPath({ folder, other }: Unit): BytePath {
+  return `${folder === "/" ? "" : folder}/${other}`;
 }
 
 /** Does all of it, whatever is refused, and says what was. */
@@ -140,7 +177,7 @@ function tried(works: readonly (() => void)[]): readonly NamespaceError[] {
 
 /** All of it or nothing: who reads it removes what it names. */
 function writeJournal(journal: string, units: readonly Unit[]): void {
-  const paths = units.map(({ folder, other }) => `${folder === "/" ? "" : folder}/${other}\0`).join("");
+  const paths = units.map((unit) => `${otherPath(unit)}\0`).join("");
   const bytes = Uint8Array.from(paths, (character) => character.charCodeAt(0));
   const why = { what: `write ${JSON.stringify(journal)}`, option: OPTION };
   const begun = `${journal}.new`;
@@ -192,6 +229,8 @@ function unitsOf(changes: readonly FoundChange[]): readonly Unit[] {
 interface MadeFolder {
   /** Where it is to be. */
   readonly path: BytePath;
+  /** Where it is meanwhile. */
+  readonly at: BytePath;
   /** Descriptors: names are looked up in these alone, so that no link can be put in between. */
   readonly to: number;
   readonly from: number;
@@ -207,7 +246,7 @@ function makeUnit({ change, below, folder, other }: Unit, commit: Commit): void 
     const open: MadeFolder[] = [];
     try {
       const layer = bytePath(slash < 0 ? upper : `${upper}/`) + change.place.slice(0, Math.max(slash, 0));
-      open.push({ path: folder, to: parent, from: openFolder(layer) });
+      open.push({ path: folder, at: folder, to: parent, from: openFolder(layer) });
       for (const { path, place, now } of entries) {
         while (open.length > 1 && !isIn(path, open.at(-1)!.path)) finishFolder(open);
         const name = place.slice(place.lastIndexOf("/") + 1);
@@ -235,7 +274,7 @@ interface Entry {
 /** Makes one entry of the folder that was opened last. */
 function make(open: MadeFolder[], entry: Entry, commit: Commit): void {
   const { path, name, now, upper, place } = entry;
-  const { from, to } = open.at(-1)!;
+  const { from, to, at } = open.at(-1)!;
   const isTop = open.length === 1;
   const source = openEntry(from, name, path);
   let made: number | undefined;
@@ -250,11 +289,11 @@ function make(open: MadeFolder[], entry: Entry, commit: Commit): void {
     if (now.type === "file") commit.written.toRead(upper, from, name, now, place);
     made = makeLike(source, to, entry, begun);
     if (now.type === "directory") {
-      open.push({ path, to: made, from: source, now });
+      open.push({ path, at: `${at === "/" ? "" : at}/${entry.to}`, to: made, from: source, now });
       made = undefined;
       return;
     }
-    commit.links.set(key, { folder: parentOf(path), to: entry.to });
+    commit.links.set(key, { folder: at, to: entry.to });
     refuseOther(source, now, path); // Somebody may have written to it meanwhile.
     dress(made, source, now, path);
   } finally {
@@ -333,7 +372,7 @@ function dress(made: number, source: number, { type, uid, gid, mode, modified }:
   const owner = [made, "", uid, gid, EMPTY_PATH];
   const steps: Step[] = [{ call: "fchownat", args: owner, ...why }];
   // Access control lists, capabilities of programs, and those of users.
-  steps.push(...setAttributes(made, attributesOf(source, [""])[0]!, why));
+  steps.push(...setAttributes(made, attributesOf(source, [""])[0]!, why, attributesOf(made, [""])[0]!));
   if (type !== "symlink") steps.push(setPermissions(made, mode, why));
   steps.push({ call: "utimensat", args: [made, "", { bytes: times, name: "<times>" }, EMPTY_PATH], ...why });
   execute(steps);
@@ -349,7 +388,9 @@ const OMIT = 0x3fff_fffen;
 
 /** Another name of a file that was made; says whether it could be had, which is not on another file system. */
 function linkTo({ folder, to: from }: Made, to: number, entry: Entry): boolean {
-  const at = openFolder(folder);
+  const step = openStep(AT_FDCWD, folder, O_CLOEXEC_PATH, { ...because("open", folder), tolerate: [["EACCES", 0]] });
+  const at = execute([step])[0]!;
+  if (at < 0) return false; // It is made, and closed already.
   try {
     const args = [at, pathArgument(from), to, pathArgument(entry.to), 0];
     const tolerate = [["EXDEV", 0], ["EMLINK", 0], ["ENOENT", 0]] as const;
@@ -398,16 +439,38 @@ function shown(path: BytePath): string {
   return quoted(shownPath(path));
 }
 
-function place(unit: Unit, commit: Commit): void {
+/** Says whether it is done: a folder that is under an overlay cannot be renamed, so what is in its place comes late. */
+function place(unit: Unit, commit: Commit): boolean {
   const { change, name, other } = unit;
-  if (!isMade(change) && change.now !== undefined) setFolder(unit, commit, change.now, change.before!);
-  else if (change.now === undefined) rename(unit, commit, name, other, NO_REPLACE, "remove");
-  else if (change.before === undefined) rename(unit, commit, other, name, NO_REPLACE, "make");
-  else rename(unit, commit, other, name, EXCHANGE, "replace");
-  if (!commit.made.has(change)) return;
-  inFolder(unit.folder, commit, (parent) => {
+  if (!isMade(change) && change.now !== undefined) {
+    setFolder(unit, commit, change.now, change.before!);
+    return true;
+  }
+  if (change.before === undefined) rename(unit, commit, other, name, NO_REPLACE, "make");
+  else {
+    const [from, to, how, verb] = change.now === undefined
+      ? [name, other, NO_REPLACE, "remove"] as const
+      : [other, name, EXCHANGE, "replace"] as const;
+    const tolerate = change.before.type === "directory" ? [["EXDEV", 0]] as const : [];
+    if (!rename(unit, commit, from, to, how, verb, tolerate)) return false;
+  }
+  if (commit.made.has(change)) refuseOthers(unit, commit);
+  return true;
+}
+
+function refuseOthers({ change, folder, name }: Unit, commit: Commit): void {
+  inFolder(folder, commit, (parent) => {
     if (statuses(parent, [name], OPTION)[0]?.inode !== commit.made.get(change)) throw busyFolder(change.path);
   });
+}
+
+/** Removes a folder where it is, which can be cut off, and puts there what takes its place. */
+function placeLate(unit: Unit, commit: Commit): void {
+  const { change, folder, name, other } = unit;
+  inFolder(folder, commit, (parent) => {
+    if (statuses(parent, [name], OPTION)[0]?.inode === change.before!.inode) remove(parent, folder, name);
+  });
+  if (change.now !== undefined) rename(unit, commit, other, name, NO_REPLACE, "replace");
 }
 
 function takeBack(unit: Unit, commit: Commit): void {
@@ -441,29 +504,37 @@ function setFolder(unit: Unit, commit: Commit, wanted: FoundStatus, present: Fou
   });
 }
 
-function rename(unit: Unit, commit: Commit, from: BytePath, to: BytePath, how: Named, verb: string): void {
-  inFolder(unit.folder, commit, (parent) => {
+/** Says whether it was not refused in one of the ways that are tolerated. */
+function rename(
+  unit: Unit,
+  commit: Commit,
+  from: BytePath,
+  to: BytePath,
+  how: Named,
+  verb: string,
+  tolerate: NonNullable<Step["tolerate"]> = [],
+): boolean {
+  return inFolder(unit.folder, commit, (parent) => {
     const args = [parent, pathArgument(from), parent, pathArgument(to), how];
-    execute([{ call: "renameat2", args, ...because(verb, unit.change.path) }]);
+    return execute([{ call: "renameat2", args, ...because(verb, unit.change.path), tolerate }])[0] === 0;
   });
 }
 
 /** Works in a folder outside. Its permissions, where they keep its owner out, are lifted until the end of the commit. */
-function inFolder(folder: BytePath, { outside }: Commit, work: (parent: number) => void): void {
+function inFolder<T>(folder: BytePath, { outside }: Commit, work: (parent: number) => T): T {
   try {
-    inOpened(folder, work);
+    return inOpened(openFolder(folder), work);
   } catch (error) {
     if (!(error instanceof NamespaceError) || error.code !== "EACCES" || !outside.toChange(folder)) throw error;
-    inOpened(folder, work);
+    return inOpened(openFolder(folder), work);
   }
 }
 
-function inOpened(folder: BytePath, work: (parent: number) => void): void {
-  const parent = openFolder(folder);
+function inOpened<T>(folder: number, work: (folder: number) => T): T {
   try {
-    work(parent);
+    return work(folder);
   } finally {
-    library().close(parent);
+    library().close(folder);
   }
 }
 
@@ -480,14 +551,15 @@ function removeOther({ change, folder, other }: Unit, commit: Commit): void {
   });
 }
 
-/** Removes something with all that is in it, following no link; nothing where it is not there. */
+/** Removes something with all that is in it, into no link and no other mount; nothing where it is not there. */
 function remove(parent: number, folder: BytePath, name: BytePath): void {
   const [status] = statuses(parent, [name], OPTION);
   if (status === undefined) return;
   const path = `${folder === "/" ? "" : folder}/${name}`;
   if (status.type === "directory") {
-    new Access().toChange(path);
-    inOpened(path, (opened) => {
+    const open = openStep(parent, name, O_CLOEXEC_PATH, because("remove", path), NO_CROSSING);
+    inOpened(execute([open])[0]!, (opened) => {
+      Access.toRemove(opened, status);
       for (const inside of names(opened, ".", OPTION) ?? []) remove(opened, path, inside);
     });
   }

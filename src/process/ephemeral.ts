@@ -17,6 +17,7 @@ import {
   type FileStatus,
   links,
   names,
+  openStep,
   shownPath,
   statuses,
 } from "../machine/files.ts";
@@ -30,6 +31,7 @@ import { enterFolder, execute, UNBLOCK_SIGNALS } from "../plan/exec.ts";
 import {
   deepest,
   type Entry,
+  isNameable,
   type Layout,
   type Look,
   type Made,
@@ -37,9 +39,10 @@ import {
   visibleMounts,
   workOf,
 } from "../plan/ephemeral.ts";
-import { AT_FDCWD } from "../plan/files.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
 import { CLOSE_THE_REST, connectStdio } from "../plan/stdio.ts";
 import type { Named, Plan, Step } from "../plan/step.ts";
+import { attributesOf, setAttributes, setOnPurpose } from "./attributes.ts";
 
 const OPTION = "ephemeral";
 /** Overlays put a mark on folders that hide what is under them: `trusted` ones are root's, outside of user namespaces. */
@@ -197,7 +200,7 @@ class Prepared implements Written {
 function placesOf({ ephemeral }: Settings, folder: string): readonly string[] {
   const folders = [folder, environmentVariable("HOME"), environmentVariable("TMPDIR"), "/tmp", "/var/tmp"];
   const places = [...folders, ...ephemeral!.writable].map((path) => path && canonical(path, OPTION));
-  const found = places.filter((place): place is string => place !== undefined && place !== "");
+  const found = places.filter((place): place is string => place !== undefined && place !== "" && isNameable(place));
   return [...new Set(found)].sort((a, b) => a.length - b.length); // One that is in another needs nothing of its own.
 }
 
@@ -302,7 +305,40 @@ function make(made: readonly Made[], hasUser: boolean): void {
     const kept = hasUser && !facts.allows(like, "write") ? 0o5555 : 0o7777;
     permissions.push({ call: "fchmodat", args: [AT_FDCWD, path, mode(all & kept)], ...why });
   }
-  steps.push(...permissions.reverse()); // They may forbid to make what is in a folder.
+  executeAll(steps);
+  giveAttributes(made);
+  executeAll(permissions.reverse()); // They may forbid to make what is in a folder.
+}
+
+/** Access control lists, and what else somebody has set: what is made in a folder may get them from it. */
+function giveAttributes(made: readonly Made[]): void {
+  const alike = made.filter((one): one is Made & { like: string } => one.like !== undefined);
+  const root = openFolder("/");
+  try {
+    const all = attributesOf(root, alike.map(({ like }) => bytePath(like.slice(1))));
+    for (const [index, { path }] of alike.entries()) {
+      const attributes = setOnPurpose(all[index]!);
+      if (attributes.size === 0) continue;
+      const folder = openFolder(path);
+      try {
+        executeSteps(
+          setAttributes(folder, attributes, { what: `set attributes of ${JSON.stringify(path)}`, option: OPTION }),
+        );
+      } finally {
+        library().close(folder);
+      }
+    }
+  } finally {
+    library().close(root);
+  }
+}
+
+function openFolder(path: string): number {
+  const why = { what: `open ${JSON.stringify(path)}`, option: OPTION };
+  return executeSteps([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, why)])[0]!;
+}
+
+function executeAll(steps: readonly Step[]): void {
   for (let at = 0; at < steps.length; at += STEPS_MAX) executeSteps(steps.slice(at, at + STEPS_MAX));
 }
 
@@ -351,10 +387,15 @@ class Remover {
 
 /**
  * Removes the store, and what a commit that was cut off has left outside: the journal has its paths, each with a NUL after
- * it. What an overlay leaves in its work folder, and commands anywhere, may be folders that their owner cannot read.
+ * it. What an overlay leaves in its work folder, and commands anywhere, may be folders that their owner cannot read. What
+ * somebody has mounted there meanwhile is not removed.
  */
 const REMOVE = `
-remove() { rm -rf -- "$@" 2>/dev/null || { chmod -R u+rwx -- "$@"; rm -rf -- "$@"; }; }
+here=; rm -f --one-file-system 2>/dev/null && here=--one-file-system
+remove() {
+  [ $# = 0 ] || rm -rf $here -- "$@" 2>/dev/null ||
+    { find "$@" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\;; rm -rf $here -- "$@"; }
+}
 if [ "$0" = remove ]; then
   for path; do
     shift

@@ -8,12 +8,21 @@ const MOUNTINFO = `20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 24 20 8:3 / /data rw - ext4 /dev/sdc rw
 25 20 0:31 / /old rw - tmpfs a rw
 26 25 0:32 / /old/below rw - tmpfs b rw
-27 20 0:33 / /old rw - tmpfs c ro,size=4k
+27 25 0:33 / /old rw - tmpfs c ro,size=4k
 28 20 8:4 / /boot ro - vfat /dev/sdd rw
 `;
+/** What `mount --move` and pivot_root(2) leave: what came first is on what came later, and hidden by it or not. */
+const MOVED = `30 29 0:40 / / rw - tmpfs r rw
+21 30 0:5 / /dev rw,noexec - devtmpfs udev rw
+22 21 0:6 / /dev/pts rw - devpts devpts rw
+23 31 0:7 / /mnt/a rw - tmpfs a rw
+31 30 0:8 / /mnt rw - tmpfs b rw
+24 30 0:9 / /mnt/a/hidden rw - tmpfs c rw
+`;
 
-Deno.test("visibleMounts() leaves out what is covered", () => {
-  assertEquals(visibleMounts(MOUNTINFO), [
+Deno.test("visibleMounts() leaves out what is covered, in whatever order it is told", () => {
+  const shown = visibleMounts(MOUNTINFO).map(({ path, type, readonly }) => ({ path, type, readonly }));
+  assertEquals(shown, [
     { path: "/", type: "ext4", readonly: false },
     { path: "/dev", type: "devtmpfs", readonly: false },
     { path: "/home", type: "xfs", readonly: false },
@@ -22,6 +31,8 @@ Deno.test("visibleMounts() leaves out what is covered", () => {
     { path: "/old", type: "tmpfs", readonly: true },
     { path: "/boot", type: "vfat", readonly: true },
   ]);
+  const moved = visibleMounts(MOVED).map(({ path, noexec }) => `${path}${noexec ? " noexec" : ""}`);
+  assertEquals(moved, ["/", "/dev noexec", "/dev/pts", "/mnt", "/mnt/a"]);
 });
 
 const FOLDERS: Readonly<Record<string, readonly Entry[]>> = {
@@ -38,7 +49,12 @@ const FOLDERS: Readonly<Record<string, readonly Entry[]>> = {
 };
 
 const LOOK: Look = {
-  mounts: [...visibleMounts(MOUNTINFO), { path: "/secret/mount", type: "ext4", readonly: false }],
+  mounts: [...visibleMounts(MOUNTINFO), {
+    path: "/secret/mount",
+    type: "ext4",
+    readonly: false,
+    noexec: true,
+  }],
   entries: (path) => FOLDERS[path],
   isFolder: (path) => path !== "/file",
   link: () => "usr/bin",
@@ -80,6 +96,7 @@ Deno.test("ViewPlanner puts an overlay over each mount that can be under one", (
     "bind /old ro",
     "bind /boot ro",
     "overlay /secret/mount",
+    "remount /secret/mount",
     ...KERNEL,
   ]);
 });
@@ -91,6 +108,7 @@ Deno.test("ViewPlanner leaves alone what is read-only or furnished", () => {
     "bind /old ro",
     "bind /boot ro",
     "overlay /secret/mount",
+    "remount /secret/mount",
     "bind /usr ro",
     ...KERNEL.slice(1),
   ]);

@@ -1,33 +1,17 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { type Change, Namespace, NamespaceError } from "../../mod.ts";
-import { execute, pathArgument } from "../../src/machine/files.ts";
+import { attribute, giveTo, setAttribute, sh, told, toldIn, withFolder } from "../support/ephemeral.ts";
 import { until } from "../support/inside.ts";
 import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
-import { packageFolder, programArgv, runProgram, startProgram, type User } from "../support/program.ts";
+import { packageFolder, runProgram, startProgram } from "../support/program.ts";
 
 const STORES = /^sys-linux-namespace-/;
 
 /** Stores that there are. */
 function stores(folder = "/var/tmp"): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => STORES.test(name)).sort();
-}
-
-/** A folder, gone afterwards. */
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync({ prefix: "namespace-ephemeral-", dir: "/var/tmp" });
-  try {
-    await work(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
-
-/** Gives a folder with all that is in it to whoever is to write there. */
-function giveTo(user: User, path: string): void {
-  if (user === "root") return;
-  new Deno.Command("chown", { args: ["-hR", "65534:65534", path] }).outputSync();
 }
 
 /** What a shell sees of a folder: names, kinds, permissions, sizes and content. */
@@ -37,16 +21,6 @@ function tree(folder: string): string {
   return new TextDecoder().decode(
     new Deno.Command("sh", { args: ["-c", script], cwd: folder }).outputSync().stdout,
   );
-}
-
-/** Runs a program by a user, whose last line is JSON. */
-async function told<T>(user: User, code: string, permissions = ["--allow-ffi"]): Promise<T> {
-  const output = await runProgram(`const text = (bytes) => new TextDecoder().decode(bytes);\n${code}`, {
-    user,
-    permissions,
-  });
-  assertEquals([output.code, output.stderr], [0, ""]);
-  return JSON.parse(output.stdout);
 }
 
 const BEFORE = `
@@ -84,11 +58,6 @@ async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncG
     rest = lines.pop()!;
     yield* lines;
   }
-}
-
-function sh(script: string, cwd: string): void {
-  const { success, stderr } = new Deno.Command("sh", { args: ["-ec", script], cwd }).outputSync();
-  assert(success, new TextDecoder().decode(stderr));
 }
 
 for (const user of USERS) {
@@ -378,7 +347,6 @@ for (const user of USERS) {
       Deno.chmodSync(folder, 0o755);
       giveTo(user, folder);
       const code = `
-        const text = (bytes) => new TextDecoder().decode(bytes);
         const ns = new Namespace({ ephemeral: { readonly: ["${folder}/fixed"] } });
         const script = "echo 1 > mounted/new; echo 2 > new; mkdir folder; echo 3 > folder/x; rm link; echo 4 > ../fixed/file; ls";
         const { stdout } = ns.command("sh", { args: ["-c", script], cwd: "${folder}/a" }).outputSync();
@@ -388,13 +356,10 @@ for (const user of USERS) {
           args: ["-c", "cat mounted/new new folder/x; ls; cat ../fixed/file"], cwd: "${folder}/a" }).outputSync();
         await ns.discard();
         console.log(JSON.stringify([text(stdout), changes, text(committed)]));`;
-      const [command, ...args] = programArgv(code, { user });
       const around = new Namespace({
         mounts: [{ type: "tmpfs", target: `${folder}/a/mounted`, mode: 0o777 }],
       });
-      const output = await around.command(command!, { args, cwd: "/", env: environment() }).output();
-      assertEquals([output.code, new TextDecoder().decode(output.stderr)], [0, ""]);
-      assertEquals(JSON.parse(new TextDecoder().decode(output.stdout)), [
+      assertEquals(await toldIn(around, user, code), [
         "file\nfolder\nmounted\nnew\n",
         [
           `added ${folder}/a/folder`,
@@ -407,11 +372,6 @@ for (const user of USERS) {
       ]);
     });
   }, lack);
-}
-
-/** As of the programs of test/support/program.ts. */
-function environment(): Record<string, string> {
-  return { DENO_DIR: `${packageFolder()}/cache`, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }
 
 isolatedTest("a program that is killed while it commits leaves nothing of what it has not done", async () => {
@@ -566,22 +526,6 @@ isolatedTest("a commit keeps owners, times and extended attributes", async () =>
   });
 });
 
-function setAttribute(path: string, name: string, value: Uint8Array): void {
-  const bytes = { bytes: value, name: "<value>" };
-  execute([{ call: "lsetxattr", args: [path, name, bytes, value.length, 0], what: "set an attribute" }]);
-}
-
-function attribute(path: string, name: string): Uint8Array | undefined {
-  const value = { bytes: new Uint8Array(64), name: "<value>", filled: true } as const;
-  const [size] = execute([{
-    call: "lgetxattr",
-    args: [pathArgument(path), name, value, 64],
-    what: "read an attribute",
-    tolerate: [["ENODATA", 0]],
-  }]);
-  return size! < 0 ? undefined : value.bytes.slice(0, size);
-}
-
 isolatedTest(
   "a commit has all of what was renamed or given other permissions, whatever overlays are by default",
   async () => {
@@ -639,13 +583,11 @@ isolatedTest("what is written can go elsewhere, but not on an overlay", async ()
     try {
       new Namespace({ ephemeral: { dir: "/opt" } }).command("/bin/true").outputSync();
     } catch (error) {
-      console.log(error.message);
+      console.log(JSON.stringify(error.message));
     }`;
-  const [command, ...args] = programArgv(code);
-  const output = await overlay.command(command!, { args, cwd: "/", env: environment() }).output();
   assertEquals(
-    new TextDecoder().decode(output.stdout),
-    `Option "ephemeral.dir" must be on another file system than an overlay, such as "/dev/shm": got "/opt"\n`,
+    await toldIn(overlay, "root", code),
+    `Option "ephemeral.dir" must be on another file system than an overlay, such as "/dev/shm": got "/opt"`,
   );
 });
 
