@@ -5,14 +5,14 @@
  */
 
 import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_options.ts";
-import { isAttempt } from "../diagnosis/execution.ts";
+import { attemptIn } from "../diagnosis/execution.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
-import { cloneStep, type Step } from "../plan/step.ts";
+import { cloneStep } from "../plan/step.ts";
 import { understand } from "./arguments.ts";
 import { fromHere, withoutShim } from "./values.ts";
 
@@ -46,10 +46,9 @@ export async function refused([what = "", ...argv]: readonly string[]): Promise<
   };
   const plan = planChild(withSubordinateIds(settings, caller), child, caller);
   const section = stage === CLONE ? [cloneStep(plan)] : stage === PARENT_STEP ? plan.parent : plan.child;
-  const steps = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
-    ? section
-    : attempts(plan.child, child);
-  const step = steps[index] ?? steps.at(-1)!;
+  const step = stage === CHILD_STEP || stage === PARENT_STEP || stage === CLONE
+    ? section[index] ?? section.at(-1)!
+    : attemptIn(index, section, child.environment);
   throw stepError(step, errno, section, step.call === "execve" ? aboutTarget(argv, commandOptions.args) : undefined);
 }
 
@@ -59,14 +58,4 @@ function aboutTarget(argv: readonly string[], args: readonly string[] = []): str
   return /^--(?:ro-)?bind$/.test(option ?? "") && !source!.includes(":")
     ? `Where it was meant as a target, that is "${option} ${source}:${target}".`
     : undefined;
-}
-
-/** For each folder of PATH the step that would execute the command there. */
-function attempts(section: readonly Step[], { environment }: ChildSettings): readonly Step[] {
-  const executions = section.filter((step, index) => isAttempt(step, section[index - 1]));
-  const path = /(?:^|\0)PATH=([^\0]*)/.exec(new TextDecoder().decode(environment))?.[1];
-  if (path === undefined || executions.length === 1) return executions;
-  const folders = path.split(":");
-  const unique = [...new Set(folders)];
-  return folders.map((folder) => executions[unique.indexOf(folder)]!);
 }

@@ -205,8 +205,21 @@ root: mount -o remount,exec "${mount.point}".`;
 }
 
 /** A file of no known format is given to a shell, after a look at it. */
-export function isAttempt({ call }: Step, before: Step | undefined): boolean {
+function isAttempt({ call }: Step, before: Step | undefined): boolean {
   return call === "execve" && before?.call !== "futex";
+}
+
+/**
+ * The step that would execute the command in a folder of PATH, which shim/program.zig counts by number; the last one where
+ * there is no such folder.
+ */
+export function attemptIn(folder: number, section: readonly Step[], environment: Uint8Array): Step {
+  const attempts = section.filter((step, index) => isAttempt(step, section[index - 1]));
+  const path = /(?:^|\0)PATH=([^\0]*)/.exec(new TextDecoder().decode(environment))?.[1];
+  const folders = path === undefined || attempts.length === 1 ? undefined : path.split(":");
+  // A folder that PATH has twice is one step.
+  const index = folders === undefined ? folder : [...new Set(folders)].indexOf(folders[folder]!);
+  return attempts[index] ?? section.at(-1)!;
 }
 
 /** The outside has the program, and inside it is hidden, or what interprets it is. */

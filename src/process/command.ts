@@ -12,6 +12,7 @@ import {
   type CommandOptions,
   SHARED_OPTION_NAMES,
 } from "../command_options.ts";
+import { attemptIn } from "../diagnosis/execution.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { makePipe } from "../machine/descriptors.ts";
@@ -22,10 +23,9 @@ import { checkNames } from "../checks.ts";
 import type { Settings } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
-import { execute } from "../plan/exec.ts";
 import { AT_FDCWD } from "../plan/files.ts";
-import type { Bytes } from "../plan/step.ts";
 import type { Stdio } from "../plan/stdio.ts";
+import type { Bytes, Step } from "../plan/step.ts";
 import { extraOf, makeTerminal } from "./descriptors.ts";
 import { type Cgroup, makeOwnCgroup } from "./cgroup.ts";
 import { EphemeralView } from "./ephemeral.ts";
@@ -207,12 +207,15 @@ export class Command implements Deno.Command {
         ...this.#more,
         init,
       };
-      const plan = planChild(withSubordinateIds(settings, caller), child, caller);
+      const planned = withSubordinateIds(settings, caller);
+      const plan = planChild(planned, child, caller);
       if (settings.cgroup !== undefined) cgroup = makeOwnCgroup(settings.cgroup, this.#trace());
       const own = { terminal: terminal?.peer, cgroup: cgroup?.fd };
       const spawned = shim.spawn(plan, this.#trace(), own);
       if ("step" in spawned) throw refusal(spawned, program);
-      const report = reports && startedByInit(new InitReport(reports[0]), spawned, child);
+      const report = reports && startedByInit(new InitReport(reports[0]), spawned, child, () => {
+        return planChild(planned, { ...child, init: undefined }, caller).child;
+      });
       const isTerminal = terminal !== undefined;
       const pipes = { stdin: ours[0], stdout: ours[1], stderr: ours[2], isTerminal, more };
       return { spawned, report, view, cgroup, pipes };
@@ -245,14 +248,20 @@ interface Ended {
   readonly usage: CommandOutput["usage"];
 }
 
-/** Waits until init has executed the command. */
-function startedByInit(report: InitReport, { pidfd }: Spawned, child: ChildSettings): InitReport {
-  const errno = report.started();
-  if (errno === 0) return report;
+/** Waits until init has executed the command. `without`: what the child would do by itself. */
+function startedByInit(
+  report: InitReport,
+  { pidfd }: Spawned,
+  child: ChildSettings,
+  without: () => readonly Step[],
+): InitReport {
+  const refused = report.refused();
+  if (refused === undefined) return report;
   library().wait(pidfd);
   library().close(pidfd);
-  const step = execute(child).at(-1)!;
-  throw refusal({ step: { ...step, call: "execve" }, errno, section: [step], results: [-errno] }, child);
+  const section = without();
+  const step = attemptIn(refused.folder, section, child.environment);
+  throw refusal({ step, errno: refused.errno, section, results: [] }, child);
 }
 
 /** Waits in this thread for the child's end and for that of its output. */

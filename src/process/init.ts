@@ -52,10 +52,10 @@ export class InitReport {
     this.#fd = fd;
   }
 
-  /** Waits until init has started the command; the errno when it could not. */
-  started(): number {
-    const [stage, , errno] = this.#read();
-    return stage === EXECUTION ? errno : 0;
+  /** Waits until init has started the command; why it could not, and in which folder of PATH, by number, that was. */
+  refused(): { readonly folder: number; readonly errno: number } | undefined {
+    const [stage, folder, errno] = this.#read();
+    return stage === EXECUTION ? { folder, errno } : undefined;
   }
 
   /** What init has said of the command's end, once init has ended; its own ending where it was killed. */

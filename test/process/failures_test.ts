@@ -4,6 +4,8 @@ import { holdings, isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
 import { programArgv, runArgv } from "../support/program.ts";
 
+new Namespace({ init: true }).command("true").outputSync(); // What is executed as init stays in memory.
+
 /** Both ways to start a child fail alike, in place, and leave nothing: not even for a moment. */
 function thrown(
   options: NamespaceOptions,
@@ -101,6 +103,27 @@ isolatedTest("spawn() tells what to do about arguments that are too large", () =
     assertEquals([error.code, error.errno, error.syscall], ["E2BIG", 7, "execve"]);
     assertMatch(error.message, /^Cannot execute "true": Argument list too long \(E2BIG\)\n/);
     assertMatch(error.hint ?? "", /128 KiB.*stdin or a file/);
+  }
+});
+
+isolatedTest("spawn() tells why init cannot execute a command, as it does without init", () => {
+  const landlock = { read: ["/"] };
+  const cases: [NamespaceOptions, string, CommandOptions, RegExp][] = [
+    [{ root: "empty" }, "id", {}, /^"\/usr\/bin\/id" is there outside; inside it is not/],
+    [{ privatePid: true }, "nosuch", { env: { PATH: "/usr/bin:/usr/bin:/bin" } }, /^No folder .*: "\/usr\/bin:\/bin"/],
+    [{ privatePid: true }, "ldconfig", { env: { PATH: "/bin" } }, /^It is in .*, which PATH does not have: "\/bin"/],
+    [{ privatePid: true }, "/usr", {}, /^"\/usr" is a folder/],
+    [{ privatePid: true }, "/usr/x", {}, /^The path ends at "\/usr"/],
+    [{ privatePid: true, landlock }, "/usr/bin/id", {}, /^The rules of landlock name what can be executed/],
+  ];
+  for (const [options, command, commandOptions, hint] of cases) {
+    const [without, by] = [options, { ...options, init: true }].map((world) => {
+      const { cause } = thrown(world, command, commandOptions);
+      assertInstanceOf(cause, NamespaceError);
+      return cause;
+    });
+    assertMatch(by!.hint ?? "", hint);
+    assertEquals([by!.hint, by!.step], [without!.hint, without!.step]);
   }
 });
 
