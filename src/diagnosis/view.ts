@@ -10,6 +10,7 @@ import type { Refusal } from "./limits.ts";
 
 /** The likely cause of a refusal, where it is known. */
 export function viewCause({ step, code }: Refusal, facts: Facts): string | undefined {
+  if (code === "EPERM" && step.what.startsWith("change")) return LOCKED;
   if (step.call === "remount_tree") return remountCause(step, code);
   switch (code) {
     case "ENOENT":
@@ -39,6 +40,11 @@ of the outside: name the folder itself.`
       return undefined;
   }
 }
+
+/** See mount_namespaces(7), on restrictions. */
+const LOCKED =
+  `In a user namespace the kernel locks the flags of mounts that come from outside: they can be added, and \
+not taken away. Leave them, or run it as root without a user namespace.`;
 
 function missing(step: Step, code: string, facts: Facts): string | undefined {
   if (code === "ENOTDIR" && step.call !== "openat2" && step.call !== "open_tree") return noFolder(step);
@@ -104,17 +110,48 @@ no folder. Name another place.`;
   }
 }
 
+/** A layer of an overlay, as it was given. */
+interface Layer {
+  readonly name: string;
+  /** A folder outside; undefined where it is on a tmpfs of its own. */
+  readonly path: string | undefined;
+}
+
+/** The layers in what mount(2) was given, where colons, commas and backslashes of paths are escaped. */
+function layersOf(data: string): readonly Layer[] {
+  return [...data.matchAll(/(lower|upper|work)dir=((?:[^\\,]|\\.)*)/gs)].flatMap(([, name, paths]) =>
+    (paths!.match(/(?:[^\\:]|\\.)+/gs) ?? []).map((text): Layer => {
+      const path = text.replaceAll(/\\(.)/gs, "$1");
+      return { name: name!, path: path.startsWith("/") ? path : undefined };
+    })
+  );
+}
+
+/** What is said of a layer that is not there, or no folder. */
+function wrongLayer(layers: readonly Layer[], facts: Facts): string | undefined {
+  for (const { name, path } of layers) {
+    if (path === undefined) continue;
+    const is = !facts.allows(path, "exist") ? "not there" : facts.head(path) !== undefined ? "no folder" : undefined;
+    if (is !== undefined) return `The ${name} layer, "${path}", is ${is} outside. Correct the path.`;
+  }
+  return undefined;
+}
+
 /** Why an overlay is refused: overlayfs says more in the kernel's log alone. */
 export function overlayCause(code: string, data: string, facts: Facts): string | undefined {
-  const layers = `The layers are "${data.replaceAll('"', "")}".`;
+  const given = layersOf(data);
+  const layers = `The layers are ${
+    given.map(({ name, path }) => `${name} ${path === undefined ? "a tmpfs" : `"${path}"`}`).join(", ")
+  }.`;
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
-      return `A layer of the overlay is not there, or is no folder. ${layers}`;
+      return wrongLayer(given, facts) ?? `A layer of the overlay is not there, or is no folder. ${layers}`;
     case "ELOOP":
       return `Layers of the overlay are inside of each other, or the same. ${layers}`;
     case "EINVAL":
-      return `The kernel can make no overlay of these layers: upper and work must be on one file system, which has extended attributes and is no overlay itself, and overlays can be nested two deep. In a user namespace it takes Linux 5.11, and 6.6 for an upper layer on a tmpfs. ${layers}`;
+      return wrongLayer(given, facts) ??
+        `The kernel can make no overlay of these layers: upper and work must be on one file system, which has extended attributes and is no overlay itself, and overlays can be nested two deep. In a user namespace it takes Linux 5.11, and 6.6 for an upper layer on a tmpfs. ${layers}`;
     case "EBUSY":
       return `The upper or work folder is in use by another overlay. ${layers}`;
     case "EPERM": {

@@ -564,6 +564,32 @@ situation(
   ["root"],
 );
 situation(
+  "a flag of an outer mount, which a user namespace may not take away,",
+  {
+    options: { privateUser: true, mounts: [{ type: "remount", target: "/mnt", nosuid: false }] },
+    script: `mount -t tmpfs -o nosuid none /mnt; exec "$@"`,
+  },
+  "EPERM",
+  /the kernel locks the flags of mounts that come from outside/,
+  /run it as root without a user namespace/,
+);
+situation(
+  "a layer of an overlay that is missing",
+  { options: { mounts: [{ type: "overlay", target: "/mnt", lower: ["/usr", "/no/such"], upper: "tmpfs" }] } },
+  "ENOENT",
+  /The lower layer, "\/no\/such", is not there outside/,
+  /Correct the path/,
+  ["root"],
+);
+situation(
+  "a layer of an overlay that is a file",
+  { options: { mounts: [{ type: "overlay", target: "/mnt", lower: ["/etc/passwd"], upper: "tmpfs" }] } },
+  "(?:EINVAL|ENOTDIR)",
+  /The lower layer, "\/etc\/passwd", is no folder outside/,
+  /Correct the path/,
+  ["root"],
+);
+situation(
   "a mount namespace that is full",
   {
     options: { privateTmp: true },

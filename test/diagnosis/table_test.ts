@@ -258,8 +258,24 @@ Deno.test("findCause() knows what goes wrong with a root and mounts", () => {
   assertMatch(text("remount_tree", "EINVAL", "flags"), /not a mount/);
   assertMatch(text("pivot_root", "EINVAL"), /in a chroot, or in an initial ramfs/);
   assertMatch(text("fallocate", "ENOSPC"), /larger than the tmpfs/);
-  for (const code of ["ENOENT", "ELOOP", "EINVAL", "EBUSY"]) {
-    assertMatch(text("mount", code, "overlay"), /overlay.*"lowerdir=\/a:\/b,userxattr"|overlay.*"lowerdir=\/a:\/b"/);
+  for (const call of ["mount_setattr", "remount_tree"]) {
+    assertMatch(text(call, "EPERM", "flags"), /the kernel locks the flags/);
+    assertEquals(text(call, "EPERM", "hide"), "nothing");
+  }
+  for (const code of ["ELOOP", "EBUSY"]) {
+    assertMatch(text("mount", code, "overlay"), /overlay.*lower "\/a", lower "\/b"\.$/);
+  }
+  assertMatch(text("mount", "ENOENT", "overlay"), /^The lower layer, "\/a", is not there outside/);
+  const ofLayers = (code: string, data: string, files: Record<string, string>) => {
+    const args = ["overlay", "x", "overlay", 0, data];
+    const mount: Step = { call: "mount", args, what: "mount an overlay" };
+    return findCause({ step: mount, code, section: [mount] }, machine(files, { head: () => undefined })) ?? "nothing";
+  };
+  const escaped = String.raw`lowerdir=/a\,\:\\b:/c,upperdir=prop1,workdir=prop2,userxattr`;
+  const named = /The layers are lower "\/a,:\\b", lower "\/c", upper a tmpfs, work a tmpfs\.$/;
+  for (const code of ["ENOENT", "ENOTDIR", "EINVAL"]) {
+    assertMatch(ofLayers(code, escaped, { "/a,:\\b": "", "/c": "" }), named);
+    assertMatch(ofLayers(code, escaped, { "/a,:\\b": "" }), /^The lower layer, "\/c", is not there outside/);
   }
   const args = ["overlay", "x", "overlay", 0, "lowerdir=/a,userxattr"];
   const step: Step = { call: "mount", args, what: "mount an overlay" };
