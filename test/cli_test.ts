@@ -197,12 +197,17 @@ const FAILURES: readonly (readonly [args: string[], status: number, message: Reg
   [
     ["-U", "--uid", "5", "true"],
     125,
-    /^Cannot become user 5 for --uid: .*\(EINVAL\)\n.*--private-user a --uid-map.*\n$/,
+    /^Cannot become user 5 for --uid: .*\(EINVAL\)\n.*--private-user that uid and gid, or a --uid-map.*\n$/,
   ],
   [
     ["--cwd", "/nowhere", "true"],
     125,
     /^Cannot enter the folder "\/nowhere" for --cwd: .*\(ENOENT\)\n.* ends at "\/": there is no "nowhere" .*\n$/,
+  ],
+  [
+    ["--cwd", "", "true"],
+    125,
+    /^Cannot enter the folder "" for --cwd: .*\(ENOENT\)\nThe path is empty. Name a folder, such as "\.".\n$/,
   ],
   [
     ["--cwd", "/etc/passwd", "true"],

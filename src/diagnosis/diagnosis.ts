@@ -7,6 +7,7 @@
  * @module
  */
 
+import { WAIT_FOR_PARENT } from "../plan/lifetime.ts";
 import type { Argument, Named, Step } from "../plan/step.ts";
 import { executionCause, folderCause } from "./execution.ts";
 import {
@@ -100,7 +101,7 @@ Run it as root, or give nice a value that is not below the caller's.`;
     case "setresuid":
     case "setresgid":
     case "setgroups":
-      return identityCause(code, facts);
+      return identityCause(refusal, facts);
     case "chdir":
       return folderCause(refusal, facts);
     case "dup3":
@@ -535,15 +536,24 @@ function setnsCause(code: string, facts: Facts): string | undefined {
   return undefined;
 }
 
-function identityCause(code: string, facts: Facts): string | undefined {
+/** See credentials(7), and user_namespaces(7) for who has a user namespace. */
+function identityCause({ step, code, section }: Refusal, facts: Facts): string | undefined {
   if (code === "EINVAL") {
-    return `That id is not mapped in the user namespace. Give privateUser a uidMap and a gidMap that have it, or leave the \
-id out.`;
+    return `That id is not mapped in the user namespace. Give privateUser that uid and gid, or a uidMap and a gidMap that \
+have it; or leave the id out.`;
   }
   if (code === "EAGAIN") return tooManyProcesses(facts);
   if (code !== "EPERM") return undefined;
-  if (hasCapability(facts, "CAP_SETUID") === true) return blockedBy(facts, code);
-  return `Becoming someone else needs CAP_SETUID and CAP_SETGID: run as root, or with privateUser.`;
+  const hasUser = section.includes(WAIT_FOR_PARENT);
+  if (step.call === "setgroups" && hasUser) {
+    return `Groups cannot be changed in a user namespace where setgroups(2) is given up: that is so with "deny", and \
+where the caller's own group is mapped without CAP_SETGID. Let uidMap and gidMap be "auto", or leave the groups as they are.`;
+  }
+  const capability = step.call === "setresuid" ? "CAP_SETUID" : "CAP_SETGID";
+  if (hasUser || hasCapability(facts, capability) === true) return blockedBy(facts, code);
+  return step.call === "setgroups"
+    ? `To change groups takes CAP_SETGID: run as root, or let uidMap and gidMap be "auto".`
+    : `Becoming someone else needs CAP_SETUID and CAP_SETGID: run as root, or give privateUser that uid and gid.`;
 }
 
 /** What takes away what this process may otherwise do. */

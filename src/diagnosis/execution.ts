@@ -13,7 +13,9 @@ import { memoryLimit, type Refusal, tooManyProcesses } from "./limits.ts";
 /** Why a folder or a file could not be opened or entered. */
 export function folderCause({ step, code, section }: Refusal, facts: Facts): string | undefined {
   const path = step.args.find((argument) => typeof argument === "string" && argument !== "");
-  if (typeof path !== "string") return undefined;
+  if (typeof path !== "string") {
+    return step.option === "cwd" ? `The path is empty. Name a folder, such as ".".` : undefined;
+  }
   return hidden(path, section, facts) ?? pathCause(path, code, facts);
 }
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertInstanceOf, assertMatch, assertStringInclud
 import { type CommandOptions, Namespace, NamespaceError, type NamespaceOptions } from "../../mod.ts";
 import { holdings, isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
-import { programArgv, runArgv } from "../support/program.ts";
+import { programArgv, runArgv, type User } from "../support/program.ts";
 
 new Namespace({ init: true }).command("true").outputSync(); // What is executed as init stays in memory.
 
@@ -187,16 +187,29 @@ for (const user of USERS) {
           error!.message,
           new RegExp(`^Cannot become ${syscall} 1000 for ${option}: Invalid argument \\(EINVAL\\)`),
         );
-        assertMatch(error!.hint ?? "", /not mapped.*uidMap/);
+        assertMatch(error!.hint ?? "", /not mapped.*that uid and gid, or a uidMap/);
       }
     },
   );
 }
 
-isolatedTest("uid of somebody else is refused to an ordinary user with a hint", async () => {
-  const [result] = await runAs("nobody", [{ options: {}, argv: ["id"], commandOptions: { uid: 0 } }]);
-  assertEquals([result!.error?.name, result!.error?.code], ["NamespaceError", "EPERM"]);
-  assertMatch(result!.error?.hint ?? "", /CAP_SETUID and CAP_SETGID/);
+isolatedTest("another identity is refused to an ordinary user with a hint that leads to it", async () => {
+  const denied = { uid: 0, gid: 0, setgroups: "deny" } as const;
+  const asked: [User, NamespaceOptions, CommandOptions, RegExp][] = [
+    ["nobody", {}, { uid: 0 }, /CAP_SETUID and CAP_SETGID.*give privateUser that uid and gid/],
+    ["nobody", { groups: [5] }, {}, /takes CAP_SETGID.*let uidMap and gidMap be "auto"/],
+    ["nobody", { privateUser: true, groups: [] }, {}, /setgroups\(2\) is given up.*Let uidMap and gidMap be "auto"/],
+    ["nobody", { privateNet: true, groups: [5] }, {}, /setgroups\(2\) is given up/],
+    ["root", { privateUser: denied, groups: [0] }, {}, /setgroups\(2\) is given up.*"deny"/],
+  ];
+  for (const [user, options, commandOptions, hint] of asked) {
+    const [result] = await runAs(user, [{ options, argv: ["id"], commandOptions }]);
+    assertEquals([result!.error?.name, result!.error?.code], ["NamespaceError", "EPERM"]);
+    assertMatch(result!.error?.hint ?? "", hint);
+  }
+  const ids = { uid: 1000, gid: 1000 };
+  const [result] = await runAs("nobody", [{ options: { privateUser: ids }, argv: ["id", "-u"], commandOptions: ids }]);
+  assertEquals(result!.stdout, "1000\n");
 });
 
 isolatedTest("NamespaceError tells the step with its arguments", () => {
