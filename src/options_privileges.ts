@@ -63,9 +63,9 @@ export interface PrivilegeOptions {
    */
   capabilities?: "none" | CapabilityOptions | undefined;
   /**
-   * No user namespace can be made inside, which is where ordinary users meet most of the kernel's bugs. It needs a user
-   * namespace to be said in, `privateUser`, in which the command is not root or has not CAP_SYS_RESOURCE: that could undo
-   * it. Sets user.max_user_namespaces of that namespace to 0.
+   * No user namespace can be made inside, which is where ordinary users meet most of the kernel's bugs. It needs a
+   * `privateUser` with a `uid` other than 0; or any other `privateUser`, where `"self"` and maps count as root, and
+   * CAP_SYS_RESOURCE in `capabilities.drop`: that could undo it. Sets user.max_user_namespaces of that namespace to 0.
    *
    * @default {false}
    */
@@ -238,6 +238,7 @@ function ids(value: unknown): readonly number[] | undefined {
 
 function cpus(value: unknown): readonly number[] | undefined {
   if (value === undefined) return undefined;
-  if (!Array.isArray(value) || value.length === 0) throw wrongType("cpuAffinity", "an array such as [0, 1]", value);
+  if (!Array.isArray(value)) throw wrongType("cpuAffinity", "an array such as [0, 1]", value);
+  if (value.length === 0) throw new RangeError(`Option "cpuAffinity" must have at least one CPU: got an empty array`);
   return value.map((cpu, index) => integer(cpu, `cpuAffinity[${index}]`, 0, CPU_MAX, "a CPU"));
 }

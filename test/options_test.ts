@@ -105,6 +105,8 @@ Deno.test("validate() refuses wrong types, naming the option", () => {
     [{ hostname: 5 }, `Option "hostname" must be a string: got 5`],
     [{ hostname: "a\0b" }, `Option "hostname" must not contain a NUL character: got "a\\u0000b"`],
     [{ privateTime: 5 }, `Option "privateTime" must be true, false or an object`],
+    [{ cpuAffinity: 0 }, `Option "cpuAffinity" must be an array such as [0, 1]: got 0`],
+    [{ cpuAffinity: [] }, `Option "cpuAffinity" must have at least one CPU: got an empty array`],
     [{ termGraceMs: "200" }, `Option "termGraceMs" must be a number (milliseconds): got "200"`],
   ];
   for (const [options, message] of cases) assertThrows(() => validate(wrong(options)), Error, message);
