@@ -473,14 +473,17 @@ function refuseUndoing(
   { capabilities }: PrivilegeSettings,
 ): void {
   if (user === undefined) {
-    throw new TypeError(`Option "disableUserNamespaces" means something only together with "privateUser"`);
+    throw new TypeError(
+      `Option "disableUserNamespaces" must have "privateUser.uid" beside it, an id other than 0: it is said in that user ` +
+        `namespace, and root of it could undo it`,
+    );
   }
-  const isRoot = !("ids" in user) || user.ids.uid === 0 || user.ids.uid === "self"; // Root's own id is root's.
+  const isRoot = !("ids" in user) || user.ids.uid === 0 || user.ids.uid === "self"; // Who that is is not known here.
   const had = isRoot || capabilities?.isKept ? capabilities?.left : capabilities?.added ?? new Set();
   if (had?.has("CAP_SYS_RESOURCE") !== false) {
     throw new TypeError(
-      `Option "disableUserNamespaces" could be undone by who has CAP_SYS_RESOURCE inside: give "capabilities" without it, ` +
-        `such as { drop: ["CAP_SYS_RESOURCE"] }, or a "privateUser" that is not root`,
+      `Option "disableUserNamespaces" could be undone by who has CAP_SYS_RESOURCE inside, as root has ("self" and maps count ` +
+        `as root): let "privateUser.uid" be an id other than 0, or have CAP_SYS_RESOURCE in "capabilities.drop"`,
     );
   }
 }

@@ -182,6 +182,16 @@ const FAILURES: readonly (readonly [args: string[], status: number, message: Reg
   [["--private-tmp=mode=9", "true"], 125, /^--private-tmp=mode must be one to four octal digits .*: got "9"\n$/],
   [["--private-tmp=huge=hostname", "true"], 125, /^--private-tmp=huge must be one of .*: got "hostname"\n$/],
   [["--no-proc", "true"], 125, /^--no-proc means something only together with --private-pid\n$/],
+  [
+    ["-n", "--disable-user-namespaces", "true"],
+    125,
+    /^--disable-user-namespaces must have --private-user=uid beside it, an id other than 0: .*\n$/,
+  ],
+  [
+    ["-U=self", "--disable-user-namespaces", "true"],
+    125,
+    /^--disable-user-namespaces could .*let --private-user=uid be .*, or have CAP_SYS_RESOURCE in --cap-drop\n$/,
+  ],
   [["--hostname", `"noProc"`, "true"], 125, /^--hostname must be letters.*: got "\\"noProc\\""\n$/],
   [["--hostname=", "true"], 125, /^--hostname must be 1 to 64 characters long: got 0\n$/],
   [["--term-grace-ms=-1", "true"], 125, /^--term-grace-ms must be an integer from 0 .*: got -1\n$/],

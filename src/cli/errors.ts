@@ -55,7 +55,7 @@ function optionMessage(message: string): string {
   const end = at < 0 ? message.length : at;
   const told = message.slice(0, end).replace(/^Options? "([a-z][\w.[\]]*)"/i, (_, name) => spelled(name))
     .replaceAll(
-      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0|unsetEnv|fds|arch|init|root|ephemeral(?:\.\w+)?|as\.\w+|cgroup\.[\w.]+)"/g,
+      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0|unsetEnv|fds|arch|init|root|ephemeral(?:\.\w+)?|as\.\w+|capabilities\.drop|cgroup\.[\w.]+)"/g,
       (_, name) => spelled(name),
     );
   return told + message.slice(end);

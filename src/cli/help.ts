@@ -95,7 +95,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
       --cap-drop CAP_NAME,…   All but these
       --cap-add CAP_NAME,…    These as well, for who is not root inside
       --disable-user-namespaces
-                              No user namespace can be made inside; needs --private-user
+                              No user namespace can be made inside; needs --private-user=uid=ID, not 0, or another
+                              --private-user and --cap-drop CAP_SYS_RESOURCE
       --groups ID,…           Supplementary groups; empty for none
       --rlimit NAME=LIMIT     A limit as of getrlimit(2), such as nofile=64, as=1g, core=0, fsize=unlimited, or
                               nproc=100:200 (soft and hard). Can be given again

@@ -126,7 +126,7 @@ for (const user of USERS) {
       assertThrows(
         () => new Namespace({ ...options, disableUserNamespaces: true }),
         TypeError,
-        "disableUserNamespaces",
+        `"privateUser.uid"`,
       );
     }
   });
