@@ -126,7 +126,8 @@ export class Namespace implements AsyncDisposable {
    * first instruction, in order, with its arguments, the option that asked for it, and a sentence about it.
    *
    * For this process it needs `--allow-ffi`, to know who it is. For somebody described by
-   * {@linkcode ExplainOptions.as} it needs no permission, and works on any system.
+   * {@linkcode ExplainOptions.as} it needs no permission, and works on any system; but `ephemeral`, and `"auto"` for the
+   * maps of `privateUser`, depend on the machine: for these it needs Linux and `--allow-ffi` then, too.
    *
    * @param command A path, a file URL, or a name that would be looked for in PATH; without one, no program is executed.
    * @param options As for {@linkcode command}, and who is to run it.

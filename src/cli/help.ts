@@ -174,7 +174,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   nsrun explain says what the same words without "explain" do, and does nothing: every system call, in order, with its
   arguments and the option that asked for it. A command called explain is run with "nsrun -- explain". It also has
 
-    --as uid:ID[,gid:ID]      For this user, whoever asks; the environment is then what --env says. Works on any system
+    --as uid:ID[,gid:ID]      For this user, whoever asks; the environment is then what --env says. Works on any system,
+                              but for --ephemeral and --uid-map auto
     --caps none|all|CAP_X,…   With these capabilities, for --as; default all for user 0, none for anybody else
     --json                    As JSON
     --mermaid                 As a picture of processes, namespaces and mounts, for Mermaid

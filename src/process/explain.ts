@@ -8,7 +8,7 @@ import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { checkNames, id } from "../checks.ts";
 import type { Settings } from "../options.ts";
-import type { Caller } from "../plan/caller.ts";
+import type { Caller, KnownCaller } from "../plan/caller.ts";
 import { planChild } from "../plan/child.ts";
 import { callerOf, Explanation, type Somebody } from "../plan/explain.ts";
 import type { Stdio } from "../plan/stdio.ts";
@@ -23,7 +23,8 @@ import { checkOptions, SPAWN_STDIO } from "./command.ts";
 export interface ExplainOptions extends CommandOptions {
   /**
    * Who is to run the command. Somebody's environment is not known: it is what {@linkcode CommandOptions.env} says, and a
-   * name is looked for in /bin and /usr/bin where that says no PATH. @default {this process, with its environment}
+   * name is looked for in /bin and /usr/bin where that says no PATH. `ephemeral`, and the maps `"auto"`, are those of this
+   * machine. @default {this process, with its environment}
    */
   as?: Somebody | undefined;
 }
@@ -34,20 +35,24 @@ export function explain(settings: Settings, command: string | URL | undefined, o
   const { caller, environment } = as === undefined
     ? library().context()
     : { caller: callerOf(checked(as)), environment: new Uint8Array() };
-  return explainFor(
-    withSubordinateIds(described(settings, caller, options.cwd), caller),
-    command,
-    commandOptions,
-    caller,
-    environment,
-  );
+  return explainFor(described(settings, caller, options.cwd), command, commandOptions, caller, environment);
 }
 
-/** The settings with the view that they would have on this machine, where that depends on it. */
-function described(settings: Settings, caller: Caller, cwd: string | URL = "."): Settings {
-  return settings.ephemeral === undefined
-    ? settings
-    : ephemeralView(settings, caller, cwd instanceof URL ? cwd.pathname : cwd);
+/** The settings with the view and the maps that they would have on this machine, where those depend on it. */
+function described(settings: Settings, caller: KnownCaller, cwd: string | URL = "."): Settings {
+  const { ephemeral } = settings;
+  try {
+    const viewed = ephemeral === undefined
+      ? settings
+      : ephemeralView(settings, caller, cwd instanceof URL ? cwd.pathname : cwd);
+    return withSubordinateIds(viewed, caller);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error;
+    const asked = ephemeral === undefined ? `"auto" of privateUser` : `"ephemeral"`;
+    throw new Deno.errors.NotCapable(`Cannot explain ${asked} without --allow-ffi: it depends on the machine`, {
+      cause: error,
+    });
+  }
 }
 
 /** Explains what is done for a caller with an environment. */

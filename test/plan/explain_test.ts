@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
 import type { ExplainedStep, ExplainOptions } from "../../mod.ts";
 import { picture } from "../../src/plan/picture.ts";
+import { runProgram } from "../support/program.ts";
 
 const SOMEBODY = { uid: 1000, gid: 100 };
 
@@ -172,4 +173,27 @@ Deno.test("explain() says what a helper does between the parent's steps", () => 
   assertStringIncludes(text, 'A helper:\n  for privateUser\n    openat(AT_FDCWD, "/dev/null", O_RDWR)');
   assertStringIncludes(text, "Map user ids (0 to 1000; 1 to 100000, 9 of them) by newuidmap.");
   assertStringIncludes(picture(explanation), "by newuidmap");
+});
+
+Deno.test("explain() for somebody needs no permission, and says what does", async () => {
+  const worlds: NamespaceOptions[] = [
+    { privateUser: true },
+    { ephemeral: true },
+    { privateUser: { uidMap: "auto", gidMap: "auto" } },
+  ];
+  const { stdout } = await runProgram(
+    `for (const options of ${JSON.stringify(worlds)} as object[]) {
+       try {
+         console.log(new Namespace(options).explain("true", { as: { uid: 1000 } }).clone.text);
+       } catch (error) {
+         console.log(\`\${error}\`);
+       }
+     }`,
+    { permissions: [] },
+  );
+  assertEquals(stdout.trim().split("\n"), [
+    "clone(CLONE_NEWUSER)",
+    `NotCapable: Cannot explain "ephemeral" without --allow-ffi: it depends on the machine`,
+    `NotCapable: Cannot explain "auto" of privateUser without --allow-ffi: it depends on the machine`,
+  ]);
 });
