@@ -60,7 +60,8 @@ export interface BindMount extends MountFlags {
   recursive?: boolean | undefined;
   /**
    * Where the source, or a target that is not made, is not there: `"error"`, `"skip"` leaves it out, and `"create"` makes
-   * an empty folder *outside*, where the source is missing: there, symbolic links on the way to it are followed.
+   * an empty folder *outside*, where the source is missing: there, symbolic links on the way to it are followed. It stays,
+   * even where the command then cannot be started.
    *
    * @default {"error"}
    */
