@@ -28,7 +28,9 @@ const CAPABILITY_HEADER: Bytes = {
   name: "{version=_LINUX_CAPABILITY_VERSION_3, pid=0}",
 };
 
-/** Where in what capget(2) gives the two words of the inheritable set are. */
+/** Where in what capget(2) gives the two words of each set are. */
+const EFFECTIVE = [0, 12] as const;
+const PERMITTED = [4, 16] as const;
 const INHERITABLE = [8, 20] as const;
 /** Bits of a set. */
 const CAPABILITIES_MAX = 64;
@@ -114,7 +116,7 @@ export function afterIds({ capabilities }: PrivilegeSettings): readonly Step[] {
   if (capabilities === undefined) return [];
   const { isKept, left, added } = capabilities;
   if (isKept) return keep(left);
-  return left.size < CAPABILITIES.length ? [...inheritNone(), ...add(added)] : add(added);
+  return left.size < CAPABILITIES.length ? [...giveUp(left), ...add(added)] : add(added);
 }
 
 /**
@@ -178,9 +180,29 @@ function raise(name: CapabilityName, verb: "keep" | "give"): Step {
   return { call: "prctl", args, what: `${verb} ${name} for any program`, option: "capabilities" };
 }
 
-/** It ORs into the second word, whoever waits for the first: futex(2). The operand is the number of a bit. */
+/** It changes the second word, whoever waits for the first: futex(2). The operand is the number of a bit. */
 const FUTEX_WAKE_OP: Named = { value: 5, name: "FUTEX_WAKE_OP" };
-const OR_BIT = 0xa000_0000; // (FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT) << 28
+const BIT_OPERATIONS = {
+  OR: 0xa000_0000, // (FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT) << 28
+  ANDN: 0xb000_0000,
+} as const;
+
+/** Changes the bit of a capability in a set. */
+function changeBit(
+  operation: keyof typeof BIT_OPERATIONS,
+  name: CapabilityName,
+  sets: Bytes,
+  places: readonly [number, number],
+): Step {
+  const number = CAPABILITIES.indexOf(name);
+  const word = { in: sets, at: places[number >> 5]! };
+  const bit = {
+    value: BIT_OPERATIONS[operation] + ((number & 31) << 12),
+    name: `FUTEX_OP(${operation}, 1 << ${number & 31})`,
+  };
+  const what = `${operation === "OR" ? "give" : "drop"} ${name}`;
+  return { call: "futex", args: [word, FUTEX_WAKE_OP, 0, 0, word, bit], what, option: "capabilities" };
+}
 
 /** What is ambient has to be inheritable. The other sets are written as they are. */
 function add(added: ReadonlySet<CapabilityName>): readonly Step[] {
@@ -190,25 +212,22 @@ function add(added: ReadonlySet<CapabilityName>): readonly Step[] {
   const sets: Bytes = { bytes: new Uint8Array(24), name: "<sets>" };
   return [
     { call: "capget", args: [CAPABILITY_HEADER, sets], what, option },
-    ...[...added].map((name): Step => {
-      const number = CAPABILITIES.indexOf(name);
-      const word = { in: sets, at: INHERITABLE[number >> 5]! };
-      const or = { value: OR_BIT + ((number & 31) << 12), name: `FUTEX_OP(OR, 1 << ${number & 31})` };
-      return { call: "futex", args: [word, FUTEX_WAKE_OP, 0, 0, word, or], what: `give ${name}`, option };
-    }),
+    ...[...added].map((name) => changeBit("OR", name, sets, INHERITABLE)),
     { call: "capset", args: [CAPABILITY_HEADER, sets], what, option },
     ...[...added].map((name) => raise(name, "give")),
   ];
 }
 
 /**
- * Root gets by execve(2) what is inheritable, whatever was dropped from the bounding set: CVE-2022-24769. The other sets
- * are written as they are; 0 is what both calls before return.
+ * Root gets by execve(2) what is inheritable, whatever was dropped from the bounding set: CVE-2022-24769. And init, which
+ * is not always executed, would have what the command could take from there by ptrace(2). What is left is written as it
+ * is; 0, which both calls before return, is what is inheritable.
  */
-function inheritNone(): readonly Step[] {
+function giveUp(left: ReadonlySet<CapabilityName>): readonly Step[] {
   const option = "capabilities";
   const sets: Bytes = { bytes: new Uint8Array(24), name: "<sets>" };
-  const what = "give up inheritable capabilities";
+  const dropped = CAPABILITIES.filter((name) => !left.has(name));
+  const what = "give up inheritable capabilities, and what is dropped";
   return [
     { call: "capget", args: [CAPABILITY_HEADER, sets], what, option, stores: { in: sets, at: INHERITABLE[0] } },
     {
@@ -218,6 +237,7 @@ function inheritNone(): readonly Step[] {
       option,
       stores: { in: sets, at: INHERITABLE[1] },
     },
+    ...[EFFECTIVE, PERMITTED].flatMap((places) => dropped.map((name) => changeBit("ANDN", name, sets, places))),
     { call: "capset", args: [CAPABILITY_HEADER, sets], what, option },
   ];
 }
