@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { parseCommandLine } from "../src/cli/arguments.ts";
 import { configText } from "../src/cli/config.ts";
-import { nsrun, stdoutOf } from "./support/cli.ts";
+import { nsrun, type RunOptions, stdoutOf } from "./support/cli.ts";
 import { USERS } from "./support/nobody.ts";
 import { makeSchema, SCHEMA_FILE } from "./support/schema.ts";
 
@@ -191,6 +191,70 @@ Deno.test("nsrun says what a file for --config cannot be", async () => {
     assertStringIncludes(stderr, `"args" must be an array`);
   });
   await refused("/nowhere/x.json", READING, `Cannot read --config "/nowhere/x.json"`);
+});
+
+/** Words before nsrun that give it a text as what can be read from descriptor 5 once. */
+function piped(text: string): string[] {
+  return ["sh", "-c", 'printf "$0" | { exec 5<&0 0</dev/null; "$@"; }', text];
+}
+
+for (const user of USERS) {
+  Deno.test(`what is refused is said by a program that reads no file again, as ${user}`, async () => {
+    const filter = { default: "allow", rules: [] };
+    const refused = async (words: string[], options: RunOptions) => {
+      const { code, stderr } = await nsrun(words, { user, permissions: READING, ...options });
+      return [code, stderr.split(": ")[1]];
+    };
+    const notFound = [127, 'Cannot execute "/nosuch"'];
+    for (const text of [JSON.stringify(filter), JSON.stringify(filter) + " ".repeat(300_000)]) {
+      await withFile(text, async (path) => {
+        const permissions = ["--allow-ffi", `--allow-read=${path}`];
+        assertEquals(await refused(["--seccomp", path, "/nosuch"], { permissions }), notFound);
+        assertEquals(await refused([`--seccomp=${path}`, "/etc"], { permissions }), [126, 'Cannot execute "/etc"']);
+      });
+    }
+    await withFile({ command: "/nosuch", seccomp: filter }, async (path) => {
+      assertEquals(await refused(["--config", path], {}), notFound);
+    });
+    for (const option of ["--config", "--seccomp"]) {
+      const text = JSON.stringify(option === "--config" ? { seccomp: filter } : filter);
+      assertEquals(await refused([option, "/dev/fd/5", "/nosuch"], { before: piped(text) }), notFound);
+      const stdin = new TextEncoder().encode(text);
+      assertEquals(await refused([option, "-", "/nosuch"], { stdin, permissions: ["--allow-ffi"] }), notFound);
+    }
+    const errno = "Cannot install the filter of system calls for --seccomp";
+    const wrong = "\\377\\377\\0\\0\\0\\0\\0\\0"; // No instruction that there is.
+    assertEquals(await refused(["--seccomp=/dev/fd/5", "true"], { before: piped(wrong) }), [125, errno]);
+    const { stderr } = await nsrun(["--seccomp=/dev/fd/5", "true"], {
+      user,
+      permissions: READING,
+      before: piped(wrong),
+    });
+    assertStringIncludes(
+      stderr,
+      "Invalid argument (EINVAL)\nA program that is given as bytes is checked by the kernel",
+    );
+  });
+}
+
+Deno.test("nsrun --config - is stdin, and says so of /dev/stdin", async () => {
+  const stdin = new TextEncoder().encode(`{"hostname": "box"${" ".repeat(200_000)}}`);
+  assertEquals(await stdoutOf(["--config", "-", "sh", "-c", "hostname; cat"], { stdin }), "box\n");
+  const { code, stderr } = await nsrun(["--config", "/dev/stdin", "true"], { stdin, permissions: READING });
+  assertEquals([code, stderr], [125, 'nsrun: --config needs to read "/dev/stdin": write --config -\n']);
+});
+
+Deno.test("nsrun --print-config and build have the folder of the command as the shell has it", async () => {
+  const printed = JSON.parse(await stdoutOf(["-w", "etc", "--print-config", "true"]));
+  assertEquals(printed.cwd, "/etc");
+  const folder = Deno.makeTempDirSync({ dir: "/var/tmp" });
+  try {
+    await stdoutOf(["build", "-o", `${folder}/jail`, "-w", "etc", "pwd"], { permissions: ["--allow-all"] });
+    const { stdout } = await new Deno.Command(`${folder}/jail`, { cwd: "/usr" }).output();
+    assertEquals(new TextDecoder().decode(stdout), "/etc\n");
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test("what the kernel refuses is explained for options of a file, too", async () => {

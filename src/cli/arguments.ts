@@ -18,6 +18,7 @@ import {
   descriptor,
   duration,
   environment,
+  fromHere,
   landlockValue,
   limits,
   number,
@@ -242,16 +243,22 @@ export function parseCommandLine(argv: readonly string[], own: OwnOptions = NONE
 }
 
 /**
- * {@linkcode parseCommandLine}, with the options of the file that the command line names.
+ * {@linkcode parseCommandLine}, with the options of the file that the command line names, and a folder as the shell has
+ * it.
  *
  * @throws {UsageError} When they make no sense, or the file cannot be read.
  * @throws {TypeError} When the file has an option that is not known.
  */
 export async function understand(argv: readonly string[], own: OwnOptions = NONE): Promise<Invocation> {
   const invocation = parseCommandLine(argv, own);
-  if (invocation.config === undefined) return invocation;
-  const both = (await import("./config.ts")).withConfig(invocation, invocation.config);
-  return { ...both, namespace: meant(both.asked), config: undefined };
+  const { config } = invocation;
+  const both = config === undefined ? invocation : (await import("./config.ts")).withConfig(invocation, config);
+  return {
+    ...both,
+    namespace: meant(both.asked),
+    commandOptions: fromHere(both.commandOptions),
+    config: undefined,
+  };
 }
 
 function meant({ sandbox, ...options }: AskedOptions): NamespaceOptions {

@@ -129,8 +129,9 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               bind-tcp=PORT, connect-tcp=PORT (without PORT: none); if-missing=skip goes on where the
                               kernel has no Landlock. Can be given again
       --seccomp WHAT          Which can be made: default, what container engines allow, or a file: of JSON with default
-                              and rules, as the library has them, or of BPF. Deno needs --allow-read for that. Comes
-                              with no_new_privs: no set-user-ID program gains anything
+                              and rules, as the library has them, or of BPF, which --config has no way to write. Deno
+                              needs --allow-read for that; - is stdin, as for --config. Comes with no_new_privs: no
+                              set-user-ID program gains anything
 
 # Command
   -w, --cwd DIR               The folder it starts in; default the present one, or / where that is not there inside
@@ -153,9 +154,11 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               is, and how it has ended, or which step has failed
 
 # Other
-      --config FILE           Take options, and the command, from a file of JSON with the library's names; those here
-                              come first. Deno needs --allow-read for it. Its schema: src/cli/config.schema.json, which
-                              has "sandbox": true, too
+      --config FILE           Take options, and the command, from a file of JSON with the library's names. Those here
+                              take the place of its own; mounts, rlimits, capabilities, landlock, cgroup, env, unsetEnv
+                              and fds go together, its own first. Deno needs --allow-read for it, but not for -, which
+                              is stdin: then nothing of that is left for the command. Its schema:
+                              src/cli/config.schema.json, which has "sandbox": true, too
       --print-config          Print the options as such a file, and run nothing
   -d, --debug                 Say on stderr which system calls are made, and what they return
   -v, --verbose               The same

@@ -14,7 +14,7 @@ import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
 import { cloneStep } from "../plan/step.ts";
 import { understand } from "./arguments.ts";
-import { fromHere, withoutShim } from "./values.ts";
+import { takeFiles, withoutShim } from "./values.ts";
 
 /** `Stage` of shim/report.zig. */
 const CLONE = 1;
@@ -24,15 +24,16 @@ const CHILD_STEP = 3;
 /**
  * Fails as the launcher has.
  *
- * @param argv Stage, step and errno, and then the words of the command line.
+ * @param given Stage, step and errno, the files that were read, and then the words of the command line.
  * @throws {NamespaceError} Always.
  */
-export async function refused([what = "", ...argv]: readonly string[]): Promise<never> {
+export async function refused([what = "", ...given]: readonly string[]): Promise<never> {
+  const argv = takeFiles(given);
   const [stage, index, errno] = what.split(":").map(Number) as [number, number, number];
   const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
   const settings = validate(namespace);
-  const own = withoutShim(fromHere(commandOptions), namespace.env, environment);
+  const own = withoutShim(commandOptions, namespace.env, environment);
   const { environment: changes, ...program } = checkProgram(command!, own, settings.environment);
   const inherited = commandOptions.clearEnv === true ? new Uint8Array() : environment;
   const asked = launchedDescriptors(commandOptions.fds).map((fd) => fd === undefined ? undefined : { inherited: fd });

@@ -12,7 +12,7 @@ import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
-import { fromHere, withoutShim } from "./values.ts";
+import { filesAsWords, withoutShim } from "./values.ts";
 import { FAILED, WORDING } from "./words.ts";
 
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
@@ -48,12 +48,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     return FAILED;
   }
   const { clearEnv = false } = commandOptions;
-  const reading = argv.some((word) => word === "--config" || word.startsWith("--config=")) ? ["--allow-read"] : [];
-  const diagnoser = [...DIAGNOSER.slice(0, -1), ...reading, ...DIAGNOSER.slice(-1), REFUSED, "", ...argv];
+  // It can read no file, nor a pipe again.
+  const diagnoser = [...DIAGNOSER, REFUSED, "", ...filesAsWords(), ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
   const settings = validate(namespace);
   const { caller, environment } = library().context();
-  const own = withoutShim(fromHere(commandOptions), namespace.env, environment);
+  const own = withoutShim(commandOptions, namespace.env, environment);
   const program = checkProgram(command, own, settings.environment);
   // No Deno stays behind that could make it later.
   const cgroup = settings.cgroup === undefined

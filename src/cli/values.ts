@@ -88,16 +88,55 @@ export function jsonFile(path: string, option: string): unknown {
   return fromFile(path, option, (bytes) => JSON.parse(new TextDecoder().decode(bytes)));
 }
 
+/** What is in the files that were read, by their paths: a pipe has it only once. */
+const files = new Map<string, Uint8Array<ArrayBuffer>>();
+
 function fromFile<T>(path: string, option: string, read: (bytes: Uint8Array<ArrayBuffer>) => T): T {
   const name = JSON.stringify(path);
   try {
-    return read(Deno.readFileSync(path));
+    const bytes = files.get(path) ?? (path === "-" ? stdin() : Deno.readFileSync(path));
+    files.set(path, bytes);
+    return read(bytes);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) {
-      throw new UsageError(`${option} needs to read ${name}: run Deno with --allow-read=${path} beside --allow-ffi`);
+      // Deno wants all permissions for what it finds in /proc.
+      const isStdin = /^\/dev\/stdin$|\/fd\/0$/.test(path);
+      const remedy = isStdin ? `write ${option} -` : `run Deno with --allow-read=${path} beside --allow-ffi`;
+      throw new UsageError(`${option} needs to read ${name}: ${remedy}`);
     }
     throw new UsageError(`Cannot read ${option} ${name}: ${error instanceof Error ? error.message : error}`);
   }
+}
+
+/** All of it, which takes no permission. */
+function stdin(): Uint8Array<ArrayBuffer> {
+  const chunk = new Uint8Array(65_536);
+  let all = new Uint8Array();
+  for (let size; (size = Deno.stdin.readSync(chunk)) !== null;) {
+    const more = new Uint8Array(all.length + size);
+    more.set(all);
+    more.set(chunk.subarray(0, size), all.length);
+    all = more;
+  }
+  return all;
+}
+
+/** MAX_ARG_STRLEN is 128 KiB. */
+const WORD = /.{1,100000}/gsu;
+
+/** The files that were read, as words: how many words follow, and these. */
+export function filesAsWords(): string[] {
+  if (files.size === 0) return ["0"];
+  const contents = Object.fromEntries([...files].map(([path, bytes]) => [path, bytes.toBase64()]));
+  const words = JSON.stringify(contents).match(WORD)!;
+  return [String(words.length), ...words];
+}
+
+/** Takes such words for the files, which are then not read, and returns what follows them. */
+export function takeFiles([count, ...words]: readonly string[]): string[] {
+  const contents: Record<string, string> = JSON.parse(words.splice(0, Number(count)).join("") || "{}");
+  for (const [path, bytes] of Object.entries(contents)) files.set(path, Uint8Array.fromBase64(bytes));
+  return words;
 }
 
 /** `default`, or the path of a file with a profile in JSON, or a program of BPF, which the library checks. */
