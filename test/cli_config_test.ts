@@ -147,6 +147,54 @@ Deno.test("nsrun --print-config prints what --config takes", async () => {
   });
 });
 
+Deno.test("nsrun --config puts lists of the file and of the command line together, and replaces what else is given twice", async () => {
+  const config = {
+    mounts: [{ type: "tmpfs", target: "/a" }],
+    rlimits: { nofile: [5, 6], core: 0 },
+    capabilities: { drop: ["CAP_KILL"] },
+    landlock: { read: ["/a"], connectTcp: [443], ifMissing: "skip" },
+    cgroup: { pidsMax: 5, memoryMax: "1g", hugetlbMax: { "2MB": "64m" } },
+    groups: [1],
+    cpuAffinity: [0],
+    privateTmp: { size: "1m" },
+    privateUser: { uid: 5 },
+    fds: { 3: "inherit" },
+    hostname: "a",
+  };
+  await withFile(config, async (path) => {
+    const both = async (...words: string[]) =>
+      JSON.parse(await stdoutOf(["--config", path, ...words, "--print-config"], { permissions: READING }));
+    assertEquals(await both(), config);
+    const limits = ["--rlimit", "nofile=7:8", "--rlimit=nproc=9", "--pids-max=7", "--hugetlb-max=1GB=1g"];
+    const landlock = ["--landlock=read=/b", "--landlock", "write=/c", "--landlock=if-missing=error"];
+    const lists = ["--dir", "/b", "--cap-drop=chown", "--cap-add", "net_raw", "--inherit-fd", "4"];
+    const replaced = ["--groups", "2", "--cpu-affinity=1", "-tmode=700", "-Ugid=7", "--hostname", "b"];
+    assertEquals(await both(...limits, ...landlock, ...lists, ...replaced), {
+      mounts: [...config.mounts, { type: "dir", target: "/b" }],
+      rlimits: { nofile: ["7", "8"], core: 0, nproc: "9" },
+      capabilities: { drop: ["CAP_KILL", "CAP_CHOWN"], add: ["CAP_NET_RAW"] },
+      landlock: { read: ["/a", "/b"], write: ["/c"], connectTcp: [443], ifMissing: "error" },
+      cgroup: { pidsMax: 7, memoryMax: "1g", hugetlbMax: { "2MB": "64m", "1GB": "1g" } },
+      groups: [2],
+      cpuAffinity: [1],
+      privateTmp: { mode: "700" },
+      privateUser: { gid: 7 },
+      fds: { 3: "inherit", 4: "inherit" },
+      hostname: "b",
+    });
+    const { capabilities, cgroup } = await both("--capabilities", "none", "--cgroup");
+    assertEquals([capabilities, cgroup], ["none", config.cgroup]);
+    assertEquals((await both("--no-cgroup")).cgroup, false);
+  });
+  await withFile({ capabilities: "none", cgroup: true }, async (path) => {
+    const words = ["--config", path, "--cap-keep=kill", "--pids-max=5", "--print-config"];
+    assertEquals(JSON.parse(await stdoutOf(words, { permissions: READING })), {
+      capabilities: { keep: ["CAP_KILL"] },
+      cgroup: { pidsMax: 5 },
+    });
+  });
+});
+
 Deno.test("a file for --config can be a sandbox, whose options it and the command line take the place of", async () => {
   const mounts = [{ type: "file", target: "/mine", content: "mine" }];
   await withFile({ sandbox: true, mounts, env: { USER: "me" } }, async (path) => {

@@ -47,12 +47,17 @@ export function withConfig(invocation: Invocation, path: string): Invocation {
   const unsetEnv = [...below.unsetEnv ?? [], ...commandOptions.unsetEnv ?? []];
   const env = { ...below.env, ...commandOptions.env };
   for (const name of commandOptions.unsetEnv ?? []) delete env[name];
+  const fds = together(below.fds, commandOptions.fds) as CommandOptions["fds"];
   const isOwnCommand = invocation.command === undefined;
+  const given = Object.entries(asked).filter(([name, value]) => isGiven(name, value));
   return {
     ...invocation,
     asked: {
       ...Object.fromEntries(Object.entries(config).filter(([name]) => !COMMAND_NAMES.some((one) => one === name))),
-      ...Object.fromEntries(Object.entries(asked).filter(([name, value]) => isGiven(name, value))),
+      ...Object.fromEntries(given.map(([name, value]) => [
+        name,
+        TOGETHER.includes(name) ? together(config[name as keyof typeof config], value, name !== "rlimits") : value,
+      ])),
     },
     command: isOwnCommand ? command : invocation.command,
     commandOptions: {
@@ -61,10 +66,29 @@ export function withConfig(invocation: Invocation, path: string): Invocation {
       clearEnv: commandOptions.clearEnv === true || below.clearEnv === true,
       args: isOwnCommand ? [...args] : commandOptions.args ?? [],
       env,
+      ...(fds === undefined ? {} : { fds }),
       ...(unsetEnv.length === 0 ? {} : { unsetEnv: unsetEnv.filter((name) => !(name in (commandOptions.env ?? {}))) }),
     },
     timeoutMs: invocation.timeoutMs ?? timeoutMs,
   };
+}
+
+/** Options of a namespace that a file has a part of, and the command line another. Any other is replaced. */
+const TOGETHER: readonly string[] = ["mounts", "rlimits", "capabilities", "landlock", "cgroup"];
+
+/** Lists one after the other, where they are to be joined; objects by name; and else what is above, if it is there. */
+function together(below: unknown, above: unknown, isJoined = true): unknown {
+  if (above === undefined) return below;
+  if (isJoined && Array.isArray(below) && Array.isArray(above)) return [...below, ...above];
+  if (!isObject(below)) return above;
+  if (above === true) return below; // As --cgroup, which has nothing to say of it.
+  if (!isObject(above)) return above;
+  const names = Object.keys({ ...below, ...above });
+  return Object.fromEntries(names.map((name) => [name, together(below[name], above[name], isJoined)]));
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Signals end the command unless that is negated: there is no telling whether it was said. */
