@@ -160,8 +160,36 @@ const REFUSALS: readonly (readonly [argv: string[], message: string])[] = [
   [["--landlock", "connect-tcp=http"], `--landlock connect-tcp must be a number: got "http"`],
   [
     ["--landlock", "/usr"],
-    `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=PORT, connect-tcp=PORT or if-missing=skip: got "/usr"`,
+    `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=[PORT], connect-tcp=[PORT] or if-missing=skip: got "/usr"`,
   ],
+  [["--landlock", "execute=/usr,read=/etc"], `--landlock takes one rule: give --landlock read=/etc as another`],
+  [
+    ["--remount", "/"],
+    `--remount must be PATH:PARTS, with one of ro, nosuid, nodev, noexec, rw, suid, dev, exec: got "/"`,
+  ],
+  [
+    ["--capabilities", "CAP_CHOWN"],
+    `--capabilities must be none: got "CAP_CHOWN"; names go to --cap-keep, --cap-drop or --cap-add`,
+  ],
+  ...(["drop=ALL", "drop=", "keep=kill,", "add=all"] as const).map((word): [string[], string] => {
+    const [which, names] = word.split("=") as [string, string];
+    return [
+      [`--cap-${word}`],
+      `--cap-${which} must be CAP_NAME,…: got "${names.replace("kill,", "")}". To have none say --capabilities none; ` +
+      `root has all, as --private-user makes the command`,
+    ];
+  }),
+  [["--no-cgroup", "--pids-max", "3"], "--pids-max and --no-cgroup contradict each other"],
+  [["--no-cgroup", "--hugetlb-max", "2MB=1"], "--hugetlb-max and --no-cgroup contradict each other"],
+  [["--no-cgroup", "--pids-max=3", "--cgroup"], "--cgroup and --no-cgroup contradict each other"],
+  [["--pid"], `Unknown option "--pid": here it is --private-pid`],
+  [["--net=/run/netns/a"], `Unknown option "--net": here it is --private-net`],
+  [["-rf"], `Unknown option "-r": here it is --private-user`],
+  [["-f"], `Unknown option "-f": here it is nothing, it is always so`],
+  [["--map-user=5"], `Unknown option "--map-user": here it is --private-user=uid=ID`],
+  [["--tmp-overlay", "/a"], `Unknown option "--tmp-overlay": here it is --overlay DST:lower=DIR,upper=tmpfs`],
+  [["--ro-bind-data", "5", "/a"], `Unknown option "--ro-bind-data": here it is --file DST:TEXT`],
+  [["--json-status-fd", "5"], `Unknown option "--json-status-fd": here it is --status-fd N`],
   [["--env", "=A"], `--env must be NAME=VALUE: got "=A"`],
   [["--private-tmp=siz=1m"], `Unknown part "siz" of --private-tmp: did you mean "size"?`],
   [["--private-tmp=ro"], `Unknown part "ro" of --private-tmp: known are size, mode, nr-inodes, uid, gid, huge`],

@@ -233,7 +233,16 @@ Deno.test("nsrun says what a file for --config cannot be", async () => {
   ) await withFile(content, async (path) => await refused(path, READING, text));
   await withFile("{", async (path) => await refused(path, READING, `Cannot read --config "${path}"`));
   await withFile([], async (path) => await refused(path, READING, "Options must be an object"));
-  await withFile({ hostname: 5 }, async (path) => await refused(path, READING, "--hostname must be a string"));
+  for (
+    const [content, text] of [
+      [{ hostname: 5 }, "--hostname must be a string"],
+      [{ fds: { 3: 5 } }, `--inherit-fd 3 must be "inherit" here`],
+      [{ cpuAffinity: [] }, "--cpu-affinity must have a CPU: got none"],
+      [{ seccomp: 5 }, '--seccomp must be "default", false or an object such as'],
+      [{ seccomp: { defaultAction: "kill" } }, "Unknown option --seccomp (defaultAction): known are default, rules"],
+      [{ mounts: [{ type: "file", target: "/a", content: 5 }] }, "mount 1 (content) must be a string: got 5"],
+    ] as const
+  ) await withFile(content, async (path) => await refused(path, READING, `nsrun: ${text}`));
   await withFile({ args: 5, command: "true" }, async (path) => {
     const { stderr } = await nsrun(["--config", path], { permissions: READING });
     assertStringIncludes(stderr, `"args" must be an array`);

@@ -45,6 +45,7 @@ const EXAMPLES: ReadonlyMap<string, string> = new Map([
   ["status-fd", "5"],
   ["overlay", "/a:lower=/b"],
   ["symlink", "a:/b"],
+  ["remount", "/a:ro"],
   ["file", "/a:b"],
   ["inherit-fd", "5"],
   ["setgroups", "deny"],

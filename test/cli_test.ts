@@ -281,6 +281,39 @@ const FAILURES: readonly (readonly [args: string[], status: number, message: Reg
     125,
     /^--cap-drop must be one of "CAP_CHOWN", .* and 38 others: got "CAP_NET_RAWW", did you mean "CAP_NET_RAW"\?\n$/,
   ],
+  [
+    ["--sandbox", "--new-privs", "true"],
+    125,
+    /^--new-privs and --seccomp contradict each other: --seccomp comes .*\n$/,
+  ],
+  [
+    ["--sandbox", "--hostname=x", "--no-private-uts", "true"],
+    125,
+    /^--hostname and --no-private-uts contradict each other: --hostname implies --private-uts\n$/,
+  ],
+  [["--rlimit", "nofil=1", "true"], 125, /^Unknown option --rlimit nofil: did you mean --rlimit nofile\?\n$/],
+  [
+    ["--overlay", "/mnt:lower=/etc,upper=/x", "true"],
+    125,
+    /^mount 1 \(upper\) needs mount 1 \(work\) beside it: an empty folder .*\n$/,
+  ],
+  [
+    ["--root", "overlay:lower=/etc,upper=/x", "true"],
+    125,
+    /^--root overlay \(upper\) needs --root overlay \(work\) beside it: an empty folder .*\n$/,
+  ],
+  [["--bind", "/a:/b:if-missing=foo", "true"], 125, /^mount 1 \(if-missing\) must be one of "error", .*: got "foo"\n$/],
+  [
+    ["--landlock", "if-missing=skip", "true"],
+    125,
+    /^--landlock must have one of "read", .* "bind-tcp" and "connect-tcp": it rules nothing\n$/,
+  ],
+  [["--setgroups", "foo", "true"], 125, /^--setgroups must be one of "allow", "deny": got "foo"\n$/],
+  [
+    ["-U", "--disable-user-namespaces", "true"],
+    125,
+    /^--disable-user-namespaces .* give --capabilities without it, such as --cap-drop CAP_SYS_RESOURCE, or .*\n$/,
+  ],
   [["/etc"], 126, /^Cannot execute "\/etc": .*\(EACCES\)\n"\/etc" is a folder.*\n$/],
   [["/etc/passwd/x"], 126, /^Cannot execute "\/etc\/passwd\/x": .*\(ENOTDIR\)\n"\/etc\/passwd" is no folder.*\n$/],
 ];

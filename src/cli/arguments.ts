@@ -354,7 +354,7 @@ function completed(option: string, own: OwnOptions): string {
   return option;
 }
 
-/** What others call it, and how it is said here. */
+/** What others, bwrap(1) and unshare(1) before all, call it, and how it is said here. */
 const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["--setenv", "--env NAME=VALUE"],
   ["--unsetenv", "--unset-env NAME"],
@@ -365,6 +365,11 @@ const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["--ro-bind-try", "--ro-bind SRC:DST:if-missing=skip"],
   ["--dev-bind-try", "--bind SRC:DST:if-missing=skip"],
   ["--remount-ro", "--remount DST:ro"],
+  ["--tmp-overlay", "--overlay DST:lower=DIR,upper=tmpfs"],
+  ["--ro-overlay", "--overlay DST:lower=DIR,lower=DIR"],
+  ["--overlay-src", "lower=DIR among the parts of --overlay"],
+  ["--bind-data", "--file DST:TEXT"],
+  ["--ro-bind-data", "--file DST:TEXT"],
   ["--perms", "mode=755 among the parts of a mount"],
   ["--size", "size=16m among the parts of a mount"],
   ["--unshare-all", "--sandbox, or -pniuC"],
@@ -374,11 +379,41 @@ const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["--unshare-ipc", "--private-ipc"],
   ["--unshare-uts", "--private-uts"],
   ["--unshare-user", "--private-user"],
+  ["--unshare-user-try", "nothing, one is made where it is needed"],
   ["--unshare-cgroup", "--private-cgroup"],
+  ["--unshare-cgroup-try", "--private-cgroup"],
   ["--disable-userns", "--disable-user-namespaces"],
+  ["--as-pid-1", "nothing, it is so with --private-pid and without --init"],
+  ["--add-seccomp-fd", "--seccomp FILE"],
+  ["--json-status-fd", "--status-fd N"],
+  ["--info-fd", "--status-fd N"],
+  ["--args", "--config FILE"],
+  ["--mount", "--private-mount"],
+  ["--pid", "--private-pid"],
+  ["--net", "--private-net"],
+  ["--ipc", "--private-ipc"],
+  ["--uts", "--private-uts"],
+  ["--user", "--private-user=self"],
+  ["--time", "--private-time"],
+  ["--monotonic", "--private-time=monotonic=SECONDS"],
+  ["--boottime", "--private-time=boottime=SECONDS"],
   ["--map-root-user", "--private-user"],
+  ["-r", "--private-user"],
+  ["-c", "--private-user=self"],
+  ["--map-user", "--private-user=uid=ID"],
+  ["--map-group", "--private-user=gid=ID"],
+  ["--map-users", "--uid-map IN:OUT:N"],
+  ["--map-groups", "--gid-map IN:OUT:N"],
+  ["--keep-caps", "--cap-add CAP_NAME,…"],
+  ["--setuid", "--uid ID"],
+  ["--setgid", "--gid ID"],
+  ["--wd", "--cwd DIR"],
+  ["-R", "--root DIR"],
+  ["--propagation", "nothing, mounts are always private"],
   ["--mount-proc", "--private-pid, which has it"],
   ["--fork", "nothing, it is always so"],
+  ["-f", "nothing, it is always so"],
+  ["--forward-signals", "nothing, it is so without --no-term-child"],
   ["--die-with-parent", "nothing, it is always so"],
   ["--kill-child", "nothing, it is always so"],
   ["--map-auto", "--uid-map auto --gid-map auto"],
@@ -448,14 +483,16 @@ function namespace(flags: Flags, denied: readonly string[], mounts: readonly Mou
     oomScoreAdj: flags["oom-score-adj"] === undefined ? undefined : number(flags["oom-score-adj"], "--oom-score-adj"),
     mounts: mounts.length === 0 ? undefined : mounts.map(mountValue),
   };
-  return { ...options, ...Object.fromEntries(denied.map((name) => [denial(name, options), false])) };
+  return { ...options, ...Object.fromEntries(denied.map((name) => [denial(name, options, flags), false])) };
 }
 
 /** The name that the library has for an option that is not to be there. */
-function denial(name: string, options: AskedOptions): string {
+function denial(name: string, options: AskedOptions, flags: Flags): string {
   const option = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
   if ((options as Readonly<Record<string, unknown>>)[option] === undefined) return option;
-  throw new UsageError(`--${name} and --no-${name} contradict each other`);
+  const isImplied = name === "cgroup" && !flags.cgroup;
+  const given = isImplied ? CGROUP_OPTIONS.find((one) => flags[one] !== undefined) ?? "hugetlb-max" : name;
+  throw new UsageError(`--${given} and --no-${name} contradict each other`);
 }
 
 function ownValues(flags: Flags, { flags: names, valued }: OwnOptions): Invocation["own"] {

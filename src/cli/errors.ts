@@ -5,6 +5,7 @@
  */
 
 import { NamespaceError } from "../errors.ts";
+import { OPTION_NAMES } from "../options.ts";
 import { FAILED, inOptions, spelled } from "./words.ts";
 
 /** Exit status when the command is there and cannot be executed. */
@@ -24,7 +25,7 @@ export function describeFailure(error: unknown): Failure {
   if (!(error instanceof Error)) return { message: String(error), status: FAILED };
   const refusal = error instanceof NamespaceError ? error : error.cause;
   if (refusal instanceof NamespaceError) return { message: refusalMessage(refusal), status: refusalStatus(refusal) };
-  const ofOptions = error instanceof TypeError || error instanceof RangeError;
+  const ofOptions = [TypeError, RangeError, Deno.errors.NotSupported].some((kind) => error instanceof kind);
   return { message: ofOptions ? optionMessage(error.message) : error.message, status: FAILED };
 }
 
@@ -49,14 +50,23 @@ function refusalMessage({ message, option, hint }: NamespaceError): string {
   return told + inOptions(hint ?? "");
 }
 
-/** Names of options are in quotes, and before the value that was given, which may be any text. */
+/** What the options of a command, of a build and of an explanation are called. */
+const OTHERS = ["cwd", "uid", "gid", "argv0", "unsetEnv", "fds", "arch", "as"];
+/** An option in quotes, or what is in it, or that it is false. */
+const QUOTED = new RegExp(`"((?:${[...OPTION_NAMES, ...OTHERS].join("|")})(?:[.[][\\w.[\\]]*|: false)?)"`, "g");
+
+/** Names of options are in quotes, and before the value that was given, which may be any text; which has no bytes here. */
 function optionMessage(message: string): string {
   const at = message.indexOf(": got ");
   const end = at < 0 ? message.length : at;
-  const told = message.slice(0, end).replace(/^Options? "([a-z][\w.[\]]*)"/i, (_, name) => spelled(name))
-    .replaceAll(
-      /"((?:private|term|no|onMain)[A-Z][\w.[\]]*|hostname|domainname|cwd|uid|gid|argv0|unsetEnv|fds|arch|init|root|ephemeral(?:\.\w+)?|as\.\w+|capabilities\.drop|cgroup\.[\w.]+)"/g,
-      (_, name) => spelled(name),
-    );
+  const told = message.slice(0, end)
+    .replace(
+      /^(Unknown option )?(?:Options? )?"([a-z][\w.[\]]*(?:: false)?)"/i,
+      (_, no = "", name) => no + spelled(name),
+    )
+    .replaceAll(QUOTED, (_, name) => spelled(name))
+    .replaceAll(/"(bind|connect)Tcp"/g, '"$1-tcp"')
+    .replace(/\{ drop: \["(\w+)"\] \}/, "--cap-drop $1")
+    .replace(/, a Uint8Array\b| or a Uint8Array\b/, "");
   return told + message.slice(end);
 }

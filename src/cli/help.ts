@@ -126,8 +126,8 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
 
 # System calls and files
       --landlock RULE         What can be used, and nothing else: read=PATH, write=PATH, execute=PATH (with all below),
-                              bind-tcp=PORT, connect-tcp=PORT (without PORT: none); if-missing=skip goes on where the
-                              kernel has no Landlock. Can be given again
+                              bind-tcp=[PORT], connect-tcp=[PORT] (without PORT: none); if-missing=skip goes on where
+                              the kernel has no Landlock. One rule each: can be given again
       --seccomp WHAT          Which can be made: default, what container engines allow, or a file: of JSON with default
                               and rules, as the library has them, or of BPF, which --config has no way to write. Deno
                               needs --allow-read for that; - is stdin, as for --config. Comes with no_new_privs: no

@@ -93,10 +93,14 @@ export function mountValue([option, value]: MountWord): MountOptions {
       return { type: "file", target, content: words.slice(1).join(":") };
     case "remount": {
       const parts = partsOf(second, name, [], [...FLAGS, "no-recursive"]);
+      const flags = flagsOf(parts, name);
+      if (Object.keys(flags).length === 0) {
+        throw new UsageError(`${name} must be PATH:PARTS, with one of ${FLAGS.join(", ")}: got ${shown(value)}`);
+      }
       return {
         type: "remount",
         target,
-        ...flagsOf(parts, name),
+        ...flags,
         recursive: parts.has("no-recursive") ? false : undefined,
       };
     }

@@ -161,11 +161,12 @@ export function landlockValue(entries: readonly string[]): NonNullable<Namespace
     const [, name, value] = /^(read|write|execute|bind-tcp|connect-tcp|if-missing)=(.*)$/s.exec(entry) ?? [];
     if (name === undefined || value === undefined) {
       throw new UsageError(
-        `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=PORT, connect-tcp=PORT or if-missing=skip: got ${
-          JSON.stringify(entry)
-        }`,
+        `--landlock must be read=PATH, write=PATH, execute=PATH, bind-tcp=[PORT], connect-tcp=[PORT] or ` +
+          `if-missing=skip: got ${JSON.stringify(entry)}`,
       );
     }
+    const [, more] = /,((?:read|write|execute|bind-tcp|connect-tcp|if-missing)=.*)$/s.exec(value) ?? [];
+    if (more !== undefined) throw new UsageError(`--landlock takes one rule: give --landlock ${more} as another`);
     if (name === "if-missing") {
       ifMissing = value;
       continue;
@@ -231,7 +232,15 @@ function cpuMax(text: string): unknown {
 }
 
 /** As the library has it, however it is written: `CAP_KILL`, `cap_kill`, `kill`. */
-function capability(name: string): CapabilityName {
+function capability(name: string, option: string): CapabilityName {
+  if (/^(all)?$/i.test(name)) {
+    throw new UsageError(
+      `${option} must be CAP_NAME,…: got ${
+        JSON.stringify(name)
+      }. To have none say --capabilities none; root has all, ` +
+        `as --private-user makes the command`,
+    );
+  }
   return `CAP_${name.toUpperCase().replace(/^CAP_/, "")}` as CapabilityName;
 }
 
@@ -241,10 +250,14 @@ export function capabilitiesValue(
   lists: Readonly<Record<"keep" | "drop" | "add", string | undefined>>,
 ): NamespaceOptions["capabilities"] {
   const given = Object.entries(lists).flatMap(([which, text]) =>
-    text === undefined ? [] : [[which, text.split(",").map(capability)] as const]
+    text === undefined ? [] : [[which, text.split(",").map((name) => capability(name, `--cap-${which}`))] as const]
   );
   if (none === undefined) return given.length === 0 ? undefined : Object.fromEntries(given);
-  if (none !== "none") throw new UsageError(`--capabilities must be none: got ${JSON.stringify(none)}`);
+  if (none !== "none") {
+    throw new UsageError(
+      `--capabilities must be none: got ${JSON.stringify(none)}; names go to --cap-keep, --cap-drop or --cap-add`,
+    );
+  }
   if (given.length > 0) throw new UsageError(`--capabilities none and --cap-${given[0]![0]} contradict each other`);
   return none;
 }

@@ -37,11 +37,19 @@ const HINTED =
 /** The library's name of an option, such as `privateTmp.nrInodes`, as it is typed: `--private-tmp=nr-inodes`. */
 export function spelled(name: string): string {
   if (name.startsWith("as.")) return name === "as.capabilities" ? "--caps" : `--as ${name.slice(3)}`;
-  if (name === "fds") return "--inherit-fd";
+  if (name === "privateUser: false") return "--private-user=no";
+  if (name === "noNewPrivs: false") return "--new-privs";
+  if (name.endsWith(": false")) return `--no-${spelled(name.slice(0, -": false".length)).slice(2)}`;
+  if (name === "timeoutMs") return "--timeout";
+  if (name === "privateUser.setgroups") return "--setgroups";
+  const descriptor = /^fds(\.\d+)?$/.exec(name);
+  if (descriptor !== null) return `--inherit-fd${(descriptor[1] ?? "").replace(".", " ")}`;
+  const layer = /^root\.overlay(?:\.(\w+))?/.exec(name);
+  if (layer !== null) return `--root overlay${layer[1] === undefined ? "" : ` (${layer[1]})`}`;
   const map = /([ug])idMap(?:\[\d+\]\.(\w+))?$/.exec(name);
   if (map !== null) return `--${map[1]}id-map${map[2] === undefined ? "" : ` (${map[2]})`}`;
   const mount = /^mounts\[(\d+)\](?:\.(.*))?$/.exec(name);
-  if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${mount[2]})`}`;
+  if (mount !== null) return `mount ${Number(mount[1]) + 1}${mount[2] === undefined ? "" : ` (${kebab(mount[2])})`}`;
   if (name === "mounts") return name;
   const limited = /^rlimits(?:\.(\w+))?$/.exec(name);
   if (limited !== null) return `--rlimit${limited[1] === undefined ? "" : ` ${limited[1]}`}`;
@@ -55,5 +63,9 @@ export function spelled(name: string): string {
   if (limit !== null) return limit[1] === undefined ? spelled(limit[2]!) : "--cgroup-parent";
   const rule = /^landlock\.(\w+)(?:\[\d+\])?$/.exec(name);
   if (rule !== null) return `--landlock ${spelled(rule[1]!).slice(2)}`;
-  return `--${name.replace(".", "=").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return `--${kebab(name.replace(".", "="))}`;
+}
+
+function kebab(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

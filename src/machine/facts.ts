@@ -71,8 +71,8 @@ export function withSubordinateIds(settings: Settings, { uid, gid }: Pick<KnownC
     const subordinate = subordinateRanges(facts, file, uid);
     if (subordinate.length > 0) return { own: kind === "uid" ? uid : gid, subordinate };
     throw new Deno.errors.NotSupported(
-      `Cannot have "auto" for privateUser.${kind}Map: ${file} has no range of ids for user ${uid}. Give it one that nobody ` +
-        `else has, as root: usermod --add-sub${kind}s 100000-165535 USER. Or give privateUser.${kind}Map the ids`,
+      `Cannot have "auto" for "privateUser.${kind}Map": ${file} has no range of ids for user ${uid}. Give it one that nobody ` +
+        `else has, as root: usermod --add-sub${kind}s 100000-165535 USER. Or give "privateUser.${kind}Map" the ids`,
     );
   });
   settled.set(settings, { uid, gid, settings: found });

@@ -187,7 +187,7 @@ isolatedTest("what is in newuidmap's way is told, with its remedy", async () => 
     /\/etc\/subuid, which has not 165000 and the 999 after it.*usermod --add-subuids 100000-165535 USER/,
   );
   const none = await failure(AUTO, { subids: "somebody:1:2\n" });
-  assertMatch(none, /^NotSupported undefined Cannot have "auto" for privateUser.uidMap: \/etc\/subuid has no range/);
+  assertMatch(none, /^NotSupported undefined Cannot have "auto" for "privateUser.uidMap": \/etc\/subuid has no range/);
   assertMatch(none, /usermod --add-subuids 100000-165535 USER/);
 });
 
@@ -204,6 +204,9 @@ isolatedTest("nsrun has them by --uid-map auto, and says what is in the way", as
     refused.stderr,
     /by newuidmap for --private-user: Operation not permitted[\s\S]*has not 7 and the 7 after it/,
   );
+  const none = await nsrun([...maps, "true"], { before: [...around({ subids: "" }), ...DROP] });
+  assertEquals(none.code, 125);
+  assertMatch(none.stderr, /^nsrun: Cannot have "auto" for --uid-map: .* Or give --uid-map the ids\n$/);
 });
 
 isolatedTest("an executable that was built writes ranges by newuidmap where it is run by nobody", async () => {
