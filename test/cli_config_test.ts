@@ -98,6 +98,7 @@ Deno.test("the schema of --config takes what --print-config prints, and what the
       [{ seccomp: { default: "allow", rules: [{ calls: ["@mount"], action: { error: "EPERM" } }] } }, false],
       [{ fds: { 3: "inherit" } }, true],
       [{ fds: { 3: "input" } }, false],
+      [{ fds: { 3: 5 } }, false],
       [{ timeoutMs: 0 }, false],
       [{ sandbox: true, env: { A: "1" } }, true],
       [{ hostnme: "x" }, false],

@@ -47,8 +47,8 @@ const OTHERS: Schema = {
 const KNOWN: ReadonlyMap<string, Schema | undefined> = new Map<string, Schema | undefined>([
   ["CapabilityName", { enum: CAPABILITIES }],
   ["ResourceName", { enum: RESOURCES }],
-  // Nobody is there to have the other end of a pipe.
-  ["DescriptorOption", { anyOf: [{ const: "inherit" }, { type: "number" }] }],
+  // Nobody is there to have the other end of a pipe, and the launcher gives a descriptor no other number.
+  ["DescriptorOption", { const: "inherit" }],
   ["Uint8Array", undefined],
   ["bigint", undefined],
   ["undefined", undefined],
