@@ -67,9 +67,12 @@ isolatedTest("nsrun build and inspect say what is missing or wrong", async () =>
   for (
     const [args, message] of [
       [["build", "-o", "x"], "build needs a command"],
-      [["build", "true"], "build needs --output FILE"],
+      [["build", "true"], "build needs -o FILE"],
       [["build", "-o", "/var/tmp/x", "--arch=mips", "true"], "--arch"],
-      [["build", "-o", "/nowhere/x", "true"], "No such file or directory"],
+      [["build", "-o", "/nowhere/x", "true"], 'Cannot write -o "/nowhere/x": the folder for it is missing\n'],
+      [["build", "-o", "/etc/passwd/x", "true"], 'Cannot write -o "/etc/passwd/x": what it is in is no folder\n'],
+      [["build", "-o", "/var/tmp", "true"], 'Cannot write -o "/var/tmp": it is a folder\n'],
+      [["inspect", "/bin/true", "-p"], 'inspect takes one executable: got "-p" as well'],
       [["inspect"], "inspect needs the path of an executable"],
       [["inspect", "/bin/true"], 'Cannot inspect "/bin/true": there is no plan in it'],
       [["inspect", "/etc/passwd"], 'Cannot inspect "/etc/passwd": it is no executable'],
@@ -81,7 +84,10 @@ isolatedTest("nsrun build and inspect say what is missing or wrong", async () =>
   }
   const { code, stderr } = await nsrun(["build", "-o", "/var/tmp/never", "true"]);
   assertEquals(code, 125);
-  assertStringIncludes(stderr, "--allow-write");
+  assertEquals(
+    stderr,
+    'nsrun: -o needs to write "/var/tmp/never": run Deno with --allow-write of its folder beside --allow-ffi\n',
+  );
 });
 
 Deno.test("nsrun build refuses what is nsrun's own", async () => {

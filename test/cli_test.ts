@@ -327,9 +327,13 @@ for (const [args, status, message] of FAILURES) {
 }
 
 isolatedTest("nsrun without a command says how it is used", async () => {
-  for (const args of [[], ["--"], ["--private-pid"]]) {
+  const usage = "Usage: nsrun [options] [--] command [arguments]";
+  for (const args of [[], ["--"], ["--private-pid"], ["--tmpfs", "id"]]) {
     const { code, stdout, stderr } = await nsrun(args);
-    assertEquals([code, stdout, stderr.split("\n")[0]], [125, "", "Usage: nsrun [options] [--] command [arguments]"]);
+    const [first, second] = stderr.split("\n");
+    assertEquals([code, stdout], [125, ""]);
+    if (args.length === 0) assertEquals(first, usage);
+    else assertEquals([first, second], ["nsrun: No command is given", usage]);
   }
 });
 

@@ -39,7 +39,7 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
   if (command === undefined) throw new UsageError("build needs a command");
   if (statusFd !== undefined) throw new UsageError("--status-fd cannot be built in: nsrun itself writes there");
   if (debug) throw new UsageError("--debug cannot be built in: nsrun explain and inspect say which calls are made");
-  if (output === undefined) throw new UsageError("build needs --output FILE");
+  if (output === undefined) throw new UsageError("build needs -o FILE");
   const { args, argv0, clearEnv, cwd, env, gid, uid, unsetEnv, fds, tty } = commandOptions;
   const given = {
     args,
@@ -57,8 +57,26 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
     arch: arch as Architecture | undefined,
   };
   const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  await build(validate(namespace), namespace, command, { ...options, anyCommand: anyCommand !== undefined }, WORDING);
+  const settings = validate(namespace);
+  try {
+    await build(settings, namespace, command, { ...options, anyCommand: anyCommand !== undefined }, WORDING);
+  } catch (error) {
+    throw unwritten(output, error);
+  }
   return 0;
+}
+
+/** It is written by another name at first, which would say nothing. */
+function unwritten(output: string, error: unknown): unknown {
+  const path = JSON.stringify(output);
+  const { IsADirectory, NotADirectory, NotCapable, NotFound } = Deno.errors;
+  if (error instanceof NotCapable) {
+    return new UsageError(`-o needs to write ${path}: run Deno with --allow-write of its folder beside --allow-ffi`);
+  }
+  if (error instanceof NotFound) return new UsageError(`Cannot write -o ${path}: the folder for it is missing`);
+  if (error instanceof NotADirectory) return new UsageError(`Cannot write -o ${path}: what it is in is no folder`);
+  if (error instanceof IsADirectory) return new UsageError(`Cannot write -o ${path}: it is a folder`);
+  return error;
 }
 
 /**
@@ -71,8 +89,9 @@ export async function buildVerb(argv: readonly string[]): Promise<number> {
 export async function inspectVerb(argv: readonly string[]): Promise<number> {
   const invocation = await understand(argv, INSPECT_OPTIONS);
   if (await isAnswered(invocation)) return 0;
-  const { command: path, own } = invocation;
+  const { command: path, commandOptions: { args = [] }, own } = invocation;
   if (path === undefined) throw new UsageError("inspect needs the path of an executable");
+  if (args.length > 0) throw new UsageError(`inspect takes one executable: got ${JSON.stringify(args[0])} as well`);
   const image = await Deno.readFile(path);
   let origin;
   try {

@@ -13,7 +13,7 @@ import { validate } from "../options.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
 import { filesAsWords, withoutShim } from "./values.ts";
-import { FAILED, WORDING } from "./words.ts";
+import { FAILED, UsageError, WORDING } from "./words.ts";
 
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
 export const REFUSED = "--refused";
@@ -44,7 +44,9 @@ export async function run(argv: readonly string[]): Promise<number> {
   if (await isAnswered(invocation)) return 0;
   const { debug, namespace, command, commandOptions, timeoutMs, statusFd } = invocation;
   if (command === undefined) {
-    console.error((await import("./help.ts")).USAGE_TEXT);
+    const { USAGE_TEXT } = await import("./help.ts");
+    if (argv.length > 0) throw new UsageError(`No command is given\n${USAGE_TEXT}`);
+    console.error(USAGE_TEXT);
     return FAILED;
   }
   const { clearEnv = false } = commandOptions;
