@@ -238,7 +238,7 @@ Deno.test("nsrun says what a file for --config cannot be", async () => {
     const [content, text] of [
       [{ hostname: 5 }, "--hostname must be a string"],
       [{ fds: { 3: 5 } }, `--inherit-fd 3 must be "inherit" here`],
-      [{ cpuAffinity: [] }, "--cpu-affinity must have a CPU: got none"],
+      [{ cpuAffinity: [] }, "--cpu-affinity must have at least one CPU: got an empty array"],
       [{ seccomp: 5 }, '--seccomp must be "default", false or an object such as'],
       [{ seccomp: { defaultAction: "kill" } }, "Unknown option --seccomp (defaultAction): known are default, rules"],
       [{ mounts: [{ type: "file", target: "/a", content: 5 }] }, "mount 1 (content) must be a string: got 5"],

@@ -312,7 +312,7 @@ const FAILURES: readonly (readonly [args: string[], status: number, message: Reg
   [
     ["-U", "--disable-user-namespaces", "true"],
     125,
-    /^--disable-user-namespaces .* give --capabilities without it, such as --cap-drop CAP_SYS_RESOURCE, or .*\n$/,
+    /^--disable-user-namespaces .* let --private-user=uid be .* or have CAP_SYS_RESOURCE in --cap-drop\n$/,
   ],
   [["/etc"], 126, /^Cannot execute "\/etc": .*\(EACCES\)\n"\/etc" is a folder.*\n$/],
   [["/etc/passwd/x"], 126, /^Cannot execute "\/etc\/passwd\/x": .*\(ENOTDIR\)\n"\/etc\/passwd" is no folder.*\n$/],

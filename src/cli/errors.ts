@@ -66,7 +66,6 @@ function optionMessage(message: string): string {
     )
     .replaceAll(QUOTED, (_, name) => spelled(name))
     .replaceAll(/"(bind|connect)Tcp"/g, '"$1-tcp"')
-    .replace(/\{ drop: \["(\w+)"\] \}/, "--cap-drop $1")
     .replace(/, a Uint8Array\b| or a Uint8Array\b/, "");
   return told + message.slice(end);
 }

@@ -10,13 +10,19 @@ import { become } from "../machine/become.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
+import type { Named } from "../plan/step.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
-import { filesAsWords, withoutShim } from "./values.ts";
+import { filesRead, withoutShim } from "./values.ts";
 import { FAILED, UsageError, WORDING } from "./words.ts";
 
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
 export const REFUSED = "--refused";
+
+/** In place of a descriptor. */
+export const NOTHING_READ = "-";
+/** And not MFD_CLOEXEC: the launcher and the diagnoser have it, and no command. */
+const MFD_ALLOW_SEALING: Named = { value: 2, name: "MFD_ALLOW_SEALING" };
 
 /** This program once more, for the launcher to let it say why: it knows the machine better. */
 const DIAGNOSER = [
@@ -50,8 +56,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     return FAILED;
   }
   const { clearEnv = false } = commandOptions;
-  // It can read no file, nor a pipe again.
-  const diagnoser = [...DIAGNOSER, REFUSED, "", ...filesAsWords(), ...argv];
+  const diagnoser = [...DIAGNOSER, REFUSED, "", await handOver(filesRead()), ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
   const settings = validate(namespace);
   const { caller, environment } = library().context();
@@ -81,6 +86,14 @@ export async function run(argv: readonly string[]): Promise<number> {
     cgroup?.end();
     cgroup?.close();
   }
+}
+
+/** The diagnoser can read no file, nor a pipe again; what is in it may be a secret, so it is no argument. */
+async function handOver(read: string | undefined): Promise<string> {
+  if (read === undefined) return NOTHING_READ;
+  const { sealedMemory } = await import("../process/memory.ts");
+  const content = { bytes: new TextEncoder().encode(read), name: "<files>" };
+  return String(sealedMemory(content, MFD_ALLOW_SEALING, { what: "keep the files that were read" }));
 }
 
 function trace(line: string): void {

@@ -121,22 +121,16 @@ function stdin(): Uint8Array<ArrayBuffer> {
   return all;
 }
 
-/** MAX_ARG_STRLEN is 128 KiB. */
-const WORD = /.{1,100000}/gsu;
-
-/** The files that were read, as words: how many words follow, and these. */
-export function filesAsWords(): string[] {
-  if (files.size === 0) return ["0"];
-  const contents = Object.fromEntries([...files].map(([path, bytes]) => [path, bytes.toBase64()]));
-  const words = JSON.stringify(contents).match(WORD)!;
-  return [String(words.length), ...words];
+/** The files that were read, for {@linkcode takeFiles}; undefined where none was. */
+export function filesRead(): string | undefined {
+  const contents = [...files].map(([path, bytes]) => [path, bytes.toBase64()]);
+  return contents.length === 0 ? undefined : JSON.stringify(contents);
 }
 
-/** Takes such words for the files, which are then not read, and returns what follows them. */
-export function takeFiles([count, ...words]: readonly string[]): string[] {
-  const contents: Record<string, string> = JSON.parse(words.splice(0, Number(count)).join("") || "{}");
-  for (const [path, bytes] of Object.entries(contents)) files.set(path, Uint8Array.fromBase64(bytes));
-  return words;
+/** Takes these for the files, which are then not read. */
+export function takeFiles(read: string): void {
+  const contents: [string, string][] = JSON.parse(read);
+  for (const [path, bytes] of contents) files.set(path, Uint8Array.fromBase64(bytes));
 }
 
 /** `default`, or the path of a file with a profile in JSON, or a program of BPF, which the library checks. */
