@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertNotEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../../mod.ts";
+import { stdoutOf } from "../support/cli.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { type Request, runAs, stdoutAs, USERS } from "../support/nobody.ts";
 import { programArgv, runArgv, runProgram } from "../support/program.ts";
@@ -167,6 +168,21 @@ isolatedTest("capabilities: { keep } lasts where the command becomes another use
 isolatedTest("run() works with privileges given up", async () => {
   const ns = new Namespace({ capabilities: "none", noNewPrivs: true, rlimits: { nofile: 200 }, privatePid: true });
   assertEquals(await ns.run(() => Deno.pid), 1);
+});
+
+// By ptrace(2) a command could make PID 1 do what it may not do itself, if that had more capabilities.
+isolatedTest("capabilities: { drop } leaves none of them to init", async () => {
+  const script = "grep -hE '^Cap(Prm|Eff)' /proc/1/status /proc/self/status | cut -f 2 | sort -u";
+  const options: NamespaceOptions = { init: true, capabilities: { drop: ["CAP_SYS_ADMIN", "CAP_BPF"] } };
+  const { stdout } = new Namespace(options).command("sh", { args: ["-c", script] }).outputSync();
+  const sets = [
+    new TextDecoder().decode(stdout),
+    await stdoutOf(["--init", "--cap-drop", "CAP_SYS_ADMIN,CAP_BPF", "sh", "-c", script]),
+  ];
+  for (const set of sets) {
+    assertMatch(set, /^[0-9a-f]{16}\n$/); // One, for all.
+    assertEquals(BigInt(`0x${set.trim()}`) & (1n << 21n | 1n << 39n), 0n);
+  }
 });
 
 // CVE-2022-24769: engines started containers with inheritable capabilities, and root's programs had them again.
