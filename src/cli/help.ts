@@ -82,7 +82,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
                               upper=DIR|tmpfs, work=DIR
       --symlink TO:DST        A symbolic link
       --dir DST[:mode=755]    A folder
-      --file DST:TEXT         A file with this text
+      --file DST:TEXT         A file with this text, which all can read; --config has other permissions
       --remount DST:PARTS     Other flags for a mount: ro, rw, nosuid, suid, nodev, dev, noexec, exec, no-recursive
       --hide DST              Nothing to be seen there
 
