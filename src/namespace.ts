@@ -68,18 +68,28 @@ export class Namespace implements AsyncDisposable {
    *   set-user-ID bits and devices; /etc/passwd and /etc/group with a user `sandbox`; an empty home folder,
    *   /home/sandbox; a small /dev; then yours
    * - `privateTmp`, `privatePid` with `init` (PID 1 is none of the command's, and dies with this process whatever the command
-   *   does) and its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only
-   *   (a caller that is root owns them, for the kernel, inside too), `privateNet`, `privateIpc`, `privateUts`, `privateCgroup`
+   *   does) and its /proc, in which acpi, bus, fs, irq, mtrr, scsi, sys and sysrq-trigger are read-only, and
+   *   dynamic_debug, keys, kpagecgroup, kpagecount, kpageflags, pagetypeinfo, slabinfo, timer_list and vmallocinfo empty
+   *   (a caller that is root owns them, for the kernel, inside too), and so in every `proc` of `mounts`; `privateNet`,
+   *   `privateIpc`, `privateUts`, `privateCgroup`
    * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability; with
    *   `disableUserNamespaces`, unless `privateUser` is given
    * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`
    * - `env: { HOME: "/home/sandbox", USER: "sandbox", LOGNAME: "sandbox" }`; all other variables are the caller's, with what
    *   is secret in them, unless a command has `clearEnv`
    *
-   * It is not a boundary against the kernel's own bugs.
+   * It is not a boundary against the kernel's own bugs, nor against what is given to it:
+   *
+   * - What is bound writable belongs to the command, where it is the caller's, and so do the system's settings in a /proc
+   *   that is bound, or is in a folder that is.
+   * - Without `seccomp`, a command of root's can leave set-user-ID programs of root's there, for all outside.
+   * - Descriptors that the command inherits are the caller's, such as /dev/null or a log: root's command can change the
+   *   permissions of those files. Give `stdin`, `stdout` and `stderr` as "null" or "piped" to what is not trusted.
+   *
+   * A `hide` in /bin, /sbin or /lib* hides below /usr as well, and the other way round, as one can be a link to the other.
    *
    * @param options Those that are given take the place of the preset's; `mounts` and `env` come after its own. With another
-   * `root` the preset mounts nothing but /tmp and /proc, and has no `env`.
+   * `root` the preset mounts nothing but /tmp and /proc and what covers that, and has no `env`.
    * @returns The namespace.
    * @throws {TypeError} When an option is unknown, has the wrong type, or contradicts another.
    * @throws {RangeError} When an option has a value that cannot be.

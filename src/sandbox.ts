@@ -37,18 +37,42 @@ const GROUP = `root:x:0:\nsandbox:x:${ID}:\nnogroup:x:65534:\n`;
 /** What programs ask for themselves before they look into /etc/passwd. */
 const ENVIRONMENT = { HOME, USER: "sandbox", LOGNAME: "sandbox" } as const;
 
-/** Files of /proc that tell of the whole system: names of keys, and where timers are in the kernel. */
-const HIDDEN = ["keys", "timer_list"];
+/**
+ * What of /proc tells of the whole system: names of keys, and where things are in the kernel and in memory. Most of it is
+ * for root alone, which the command is where the caller is.
+ */
+const HIDDEN = [
+  "dynamic_debug",
+  "keys",
+  "kpagecgroup",
+  "kpagecount",
+  "kpageflags",
+  "pagetypeinfo",
+  "slabinfo",
+  "timer_list",
+  "vmallocinfo",
+];
+
+function readonly(source: string, target = source): MountOptions {
+  return { type: "bind", source, target, readonly: true, nosuid: true, nodev: true, ifMissing: "skip" };
+}
+
+function hide(target: string): MountOptions {
+  return { type: "hide", target };
+}
+
+/** Covers what is the system's own in a /proc. */
+function protect(proc: string): MountOptions[] {
+  return [
+    ...SYSTEM_PROC.map((name) => readonly(`/proc/${name}`, `${proc}/${name}`)),
+    ...HIDDEN.map((name) => hide(`${proc}/${name}`)),
+  ];
+}
 
 /** What there is of the outside, and what is made. */
-function view(hasProc: boolean): MountOptions[] {
-  const readonly = (source: string): MountOptions => {
-    return { type: "bind", source, readonly: true, nosuid: true, nodev: true, ifMissing: "skip" };
-  };
+function view(): MountOptions[] {
   return [
-    ...SYSTEM.map(readonly),
-    ...hasProc ? SYSTEM_PROC.map((name) => readonly(`/proc/${name}`)) : [],
-    ...hasProc ? HIDDEN.map((name): MountOptions => ({ type: "hide", target: `/proc/${name}` })) : [],
+    ...SYSTEM.map((source) => readonly(source)),
     ...SETTINGS.map((name) => readonly(`/etc/${name}`)),
     { type: "file", target: "/etc/passwd", content: PASSWD },
     { type: "file", target: "/etc/group", content: GROUP },
@@ -56,11 +80,35 @@ function view(hasProc: boolean): MountOptions[] {
   ];
 }
 
+/**
+ * The same place by the other name that it has where /bin is a link to /usr/bin, and so on: in the preset's view each of
+ * the two is a mount of its own.
+ */
+function otherNames(target: string): readonly string[] {
+  const path = `/${target.split("/").filter((part) => part !== "" && part !== ".").join("/")}`;
+  const [usr, ...others] = SYSTEM;
+  if (path === usr) return others;
+  const isBelow = path.startsWith(`${usr}/`);
+  const other = isBelow ? path.slice(usr!.length) : `${usr}${path}`;
+  return others.some((folder) => `${isBelow ? other : path}/`.startsWith(`${folder}/`)) ? [other] : [];
+}
+
+/** A mount that was asked for, and what goes with it. Whatever it is, it is checked later. */
+function withCovers(mount: MountOptions, hasView: boolean): MountOptions[] {
+  if (mount?.type === "proc") return [mount, ...protect(String(mount.target ?? "/proc"))];
+  if (mount?.type === "hide" && hasView) return [mount, ...otherNames(String(mount.target)).map(hide)];
+  return [mount];
+}
+
 /** The options of a sandbox: those given, and the preset's where none is. */
 export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const { root = "empty", mounts = [], privatePid = true, init = privatePid, noProc = false, env }: NamespaceOptions =
     given;
+  const isEmpty = root === "empty";
+  // Without one of its own, a root that is a folder can have the outside's; in others it would be made.
+  const hasProc = (privatePid && !noProc) || (typeof root === "string" && !isEmpty);
+  const asked = Array.isArray(mounts) ? Array.from(mounts, (mount) => withCovers(mount, isEmpty)).flat() : mounts;
   return {
     privateTmp: true,
     privatePid: true,
@@ -78,12 +126,12 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     ...given.privateUser === undefined ? { disableUserNamespaces: true } : {},
     ...given,
     root,
-    ...root === "empty" ? { env: { ...ENVIRONMENT, ...env } } : {},
-    mounts: root !== "empty" ? mounts : [
-      ...view(privatePid && !noProc),
-      { type: "dev" },
-      ...mounts,
-      { type: "remount", target: "/", readonly: true, recursive: false },
+    ...isEmpty ? { env: { ...ENVIRONMENT, ...env } } : {},
+    mounts: !Array.isArray(asked) ? asked : [
+      ...hasProc ? protect("/proc") : [],
+      ...isEmpty ? [...view(), { type: "dev" } as const] : [],
+      ...asked,
+      ...isEmpty ? [{ type: "remount", target: "/", readonly: true, recursive: false } as const] : [],
     ],
   };
 }

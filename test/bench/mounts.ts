@@ -50,7 +50,9 @@ function systemBinds(): { readonly system: readonly string[]; readonly proc: rea
     system: binds(shown.filter((path) => !path.startsWith("/proc/"))),
     proc: [
       ...binds(shown.filter((path) => path.startsWith("/proc/"))),
-      ...hidden.flatMap((path) => ["--ro-bind", "/dev/null", path]),
+      ...hidden.flatMap((path) =>
+        Deno.statSync(path).isDirectory ? ["--tmpfs", path] : ["--ro-bind", "/dev/null", path]
+      ),
     ],
   };
 }

@@ -69,13 +69,45 @@ Deno.test("sandboxOptions() lets any option take the place of its own", () => {
   assertEquals(sandboxOptions({ privateNet: undefined }), preset);
   assertEquals(sandboxOptions({ privateNet: false }), { ...preset, privateNet: false });
   const { env, ...rest } = preset;
-  assertEquals(sandboxOptions({ root: "/srv" }), { ...rest, root: "/srv", mounts: [] });
+  assertEquals({ ...sandboxOptions({ root: "/srv" }), mounts: [] }, { ...rest, root: "/srv", mounts: [] });
   assertEquals(sandboxOptions({ env: { USER: "me", A: "1" } }), { ...preset, env: { ...env, USER: "me", A: "1" } });
   assertEquals(validate(sandboxOptions({ seccomp: false })).seccomp, undefined);
   const mine: MountOptions = { type: "tmpfs", target: "/mine" };
   assertEquals(sandboxOptions({ mounts: [mine] }).mounts!.at(-2), mine);
   const { mounts } = sandboxOptions({ privatePid: false });
   assertEquals(mounts!.filter((mount) => "source" in mount && mount.source.startsWith("/proc")), []);
+  const overlay = { lower: ["/usr"], upper: "tmpfs" };
+  assertEquals(sandboxOptions({ root: { overlay }, noProc: true }).mounts, []); // It would be made there.
+});
+
+Deno.test("sandboxOptions() hides by both names what is in /usr and in / where the one is a link to the other", () => {
+  const others = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+  const cases: [string, string[]][] = [
+    ["/usr/lib/x", ["/lib/x"]],
+    ["/lib64", ["/usr/lib64"]],
+    ["//usr/./bin//", ["/bin"]],
+    ["/usr", others],
+    ["/usr/library", []],
+    ["/usr/share/lib", []],
+    ["/home/bin", []],
+  ];
+  for (const [target, expected] of cases) {
+    const { mounts } = sandboxOptions({ mounts: [{ type: "hide", target }] });
+    const at = mounts!.findIndex((mount) => mount.type === "hide" && mount.target === target);
+    const found = mounts!.slice(at + 1, -1);
+    assertEquals(found, expected.map((target): MountOptions => ({ type: "hide", target })), target);
+    assertEquals(sandboxOptions({ root: "/", mounts: [{ type: "hide", target }] }).mounts!.at(-1)!.target, target);
+  }
+});
+
+Deno.test("sandboxOptions() leaves it to validate() to refuse mounts that are none", () => {
+  const wrongs = [5, "x", [null], Array(1), [{ type: "hide" }], [{ type: "hide", target: 5 }], [{
+    type: "proc",
+    target: 5,
+  }]];
+  for (const mounts of wrongs) {
+    assertThrows(() => validate(sandboxOptions({ mounts: mounts as MountOptions[] })), TypeError, `Option "mounts`);
+  }
 });
 
 Deno.test("picture() shows what is mounted in a root of its own, where it is", () => {

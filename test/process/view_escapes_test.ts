@@ -22,6 +22,11 @@ const perl = (code: string): string => `perl -e '${code}'`;
 /** As root of a user namespace of its own making, with all capabilities in there. */
 const asRoot = (script: string): string => `unshare --user --map-root-user --mount sh -c '${script}'`;
 
+/** What each holds already: these are the machine's own. */
+const writeSettings = (proc: string): string =>
+  `for f in sys/kernel/core_pattern sys/vm/swappiness irq/default_smp_affinity; do v=$(cat ${proc}/$f); ` +
+  `echo "$v" >${proc}/$f && echo ${SECRET}; done; (: >${proc}/sysrq-trigger) && echo ${SECRET}`;
+
 const boundReadonly = (folder: string): readonly MountOptions[] => [
   { type: "bind", source: folder, target: "/work", readonly: true },
   { type: "hide", target: "/work/hidden" },
@@ -108,12 +113,23 @@ const ATTEMPTS: readonly Attempt[] = [
     says: /mount|No such file/,
   },
   {
-    name: "core_pattern and other sysctls", // Written with what they hold already: this is the machine's own.
-    script: "for f in /proc/sys/kernel/core_pattern /proc/sys/vm/swappiness /proc/irq/default_smp_affinity; do " +
-      `v=$(cat $f); echo "$v" >$f && echo ${SECRET}; done; : >/proc/sysrq-trigger && echo ${SECRET}; ${
-        asRoot("v=$(cat /proc/sys/kernel/core_pattern); echo $v >/proc/sys/kernel/core_pattern && echo " + SECRET)
-      }; mount -o remount,bind,rw /proc/sys`,
+    name: "core_pattern and other sysctls",
+    script: `${writeSettings("/proc")}; ${
+      asRoot("v=$(cat /proc/sys/kernel/core_pattern); echo $v >/proc/sys/kernel/core_pattern && echo " + SECRET)
+    }; mount -o remount,bind,rw /proc/sys`,
     says: /(?:denied|Read-only)/,
+  },
+  ...[{}, { noProc: true }, { privatePid: false }].map((options): Attempt => ({
+    name: `sysctls in another root, with ${JSON.stringify(options)}`,
+    options: { ...options, root: "/" },
+    script: writeSettings("/proc"),
+    says: /(?:denied|Read-only)/,
+  })),
+  {
+    name: "sysctls in a /proc that was asked for",
+    mounts: () => [{ type: "proc", hidepid: "invisible" }, { type: "proc", target: "/proc2/" }],
+    script: `${writeSettings("/proc")}; ${writeSettings("/proc2")}; cat /proc/keys /proc2/keys | wc -c`,
+    says: /(?:(?:denied|Read-only)[^]*){6}\n0\n$/,
   },
   {
     name: "a set-user-ID program",
@@ -177,9 +193,15 @@ const ATTEMPTS: readonly Attempt[] = [
     says: /'\/dev\/null': Read-only file system[^]*written/,
   },
   {
-    name: "names of keys, and timers",
-    script: "cat /proc/keys /proc/timer_list | wc -c",
-    says: /^0\n$/,
+    name: "names of keys, timers, and where things are in memory",
+    script: "cd /proc; head -qc 9 keys timer_list slabinfo kpage* vmallocinfo pagetypeinfo dynamic_debug/* | wc -c",
+    says: /^0$/m,
+  },
+  {
+    name: "the other name of what is hidden",
+    mounts: () => [{ type: "hide", target: "/usr/lib/os-release" }, { type: "hide", target: "/bin//./cat" }],
+    script: "wc -c /usr/lib/os-release /lib/os-release /usr/bin/cat /bin/cat",
+    says: /^0 total$/m,
   },
   {
     name: "/proc/<pid>/root of what is outside",
