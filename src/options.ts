@@ -214,7 +214,8 @@ export interface NamespaceOptions extends PrivilegeOptions {
   ephemeral?: boolean | EphemeralOptions | undefined;
   /**
    * Which system calls can be made: `"default"` refuses with EPERM what container engines do (mounts, namespaces, kernel
-   * modules, keyrings, bpf(2), io_uring and the like, typing into terminals), an object says it by rules, and bytes are a
+   * modules, keyrings, bpf(2), io_uring and the like, typing into terminals), and set-user-ID and set-group-ID bits, which
+   * rules out openat2(2) (ENOSYS), an object says it by rules, and bytes are a
    * BPF program of `struct sock_filter`, for the architecture that it runs on, which is installed as it is. Calls of
    * another architecture, such as of 32-bit programs, end the process. The filter is there from before the command's
    * execve(2), holds for init and all descendants, and cannot be taken off. It comes with no_new_privs: no program gains

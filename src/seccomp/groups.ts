@@ -94,10 +94,22 @@ const PERSONALITIES = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const TIOCSTI = 0x5412;
 const TIOCLINUX = 0x541c;
 const AF_VSOCK = 40;
+/** S_ISUID and S_ISGID. */
+const SET_IDS = 0o6000;
+/** O_CREAT, and what O_TMPFILE has beside O_DIRECTORY: without either, open(2) reads no mode. */
+const CREATES = 0o2000_0100;
+/** Calls that give a file permissions, and which argument these are. Of a new folder they make no program. */
+const MODES = [
+  { calls: ["chmod", "creat", "fchmod", "mknod"], index: 1 },
+  { calls: ["fchmodat", "fchmodat2", "mknodat"], index: 2 },
+  { calls: ["open"], index: 2, flags: 1 },
+  { calls: ["openat"], index: 3, flags: 2 },
+];
 
 /**
  * What container engines refuse: what changes the system itself, or is a large piece of the kernel that ordinary
- * programs do without.
+ * programs do without. And set-user-ID and set-group-ID bits, which count for all outside in a file that is bound: where
+ * root is the caller, the command's files are root's there.
  */
 export function defaultProfile(): SeccompProfile {
   return {
@@ -126,6 +138,16 @@ export function defaultProfile(): SeccompProfile {
         action: EPERM,
         args: [{ index: 1, op: "==" as const, value, mask: INT }],
       })),
+      ...MODES.map(({ calls, index, flags }) => ({
+        calls,
+        action: EPERM,
+        args: [
+          ...flags === undefined ? [] : [{ index: flags, op: "&" as const, value: CREATES }],
+          { index, op: "&" as const, value: SET_IDS },
+        ],
+      })),
+      // Its mode cannot be seen; who uses it goes on with openat(2).
+      { calls: ["openat2"], action: { errno: "ENOSYS" } },
       { calls: ["socket", "socketpair"], action: EPERM, args: [{ index: 0, op: "==", value: AF_VSOCK, mask: INT }] },
     ],
   };

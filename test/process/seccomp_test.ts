@@ -46,6 +46,22 @@ async function failures(user: User, options: object, calls: readonly Call[]): Pr
   return (JSON.parse(stdout) as number[]).map((errno) => errno === 0 ? "" : errnoName(errno));
 }
 
+const O_CREAT = 0o100;
+const O_TMPFILE = 0o2000_0000;
+/** Without the permissions, which are last. */
+const WITH_SET_IDS: readonly Call[] = [
+  ["chmod", 0],
+  ["fchmod", -1],
+  ["fchmodat", -1, 0],
+  ["fchmodat2", -1, 0],
+  ["creat", 0],
+  ["mknod", 0],
+  ["mknodat", -1, 0],
+  ["open", 0, O_CREAT],
+  ["open", 0, O_TMPFILE],
+  ["openat", -1, 0, O_CREAT],
+  ["openat", -1, 0, O_TMPFILE],
+];
 /** Refused for their arguments, or harmless, where there is no filter. */
 const REFUSED: readonly Call[] = [
   ["mount"],
@@ -59,6 +75,10 @@ const REFUSED: readonly Call[] = [
   ["ioctl", -1, TIOCSTI, 0],
   ["ioctl", -1, 2n ** 32n + BigInt(TIOCSTI), 0],
   ["socket", 40, 0, 0],
+  ...WITH_SET_IDS.flatMap(([name, ...args]) =>
+    [0o4755, 0o2755, 2n ** 32n + 0o6000n].map((mode): Call => [name, ...args, mode])
+  )
+    .filter(([name]) => NUMBERS.has(name)),
 ];
 /** Not to be tried without one. */
 const REFUSED_TOO: readonly Call[] = [
@@ -80,9 +100,20 @@ for (const user of USERS) {
   });
 
   isolatedTest(`the default profile leaves what programs need, as ${user}`, async () => {
-    const calls: Call[] = [["getpid"], ["personality", 0xffff_ffff], ["ioctl", -1, 0x5413], ["clone3"]];
-    const [pid, personality, ioctl, clone3] = await failures(user, { seccomp: "default" }, calls);
-    assertEquals([pid, personality, ioctl, clone3], ["", "", "EBADF", "ENOSYS"]);
+    const calls: Call[] = [
+      ["getpid"],
+      ["personality", 0xffff_ffff],
+      ["ioctl", -1, 0x5413],
+      ["clone3"],
+      ["openat2", -1],
+      ["fchmod", -1, 0o1777],
+      ["openat", -1, 0, 0, 0o6000], // It reads no mode.
+      ["mkdirat", -1, 0, 0o2755],
+    ];
+    assertEquals(
+      await failures(user, { seccomp: "default" }, calls),
+      ["", "", "EBADF", "ENOSYS", "ENOSYS", "EBADF", "EFAULT", "EFAULT"],
+    );
     const { stdout, stderr } = await runProgram(
       `const ns = new Namespace({ seccomp: "default", privatePid: true, privateTmp: true });
        console.log(await ns.run(async () => { await new Promise((end) => setTimeout(end, 1)); return Deno.pid; }));

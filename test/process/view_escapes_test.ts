@@ -138,6 +138,14 @@ const ATTEMPTS: readonly Attempt[] = [
     says: /CapEff:\s0{16}/,
   },
   {
+    name: "a set-user-ID program that is left outside",
+    mounts: (folder) => [{ type: "bind", source: folder, target: "/work" }],
+    options: { seccomp: "default" },
+    script: `chmod 4777 /work/secret; ${perl('chmod 02777, "/work/secret"; sysopen(F, "/work/new", 0x41, 04755)')}; ` +
+      `find /work -type f -perm /6000 | grep . && echo ${SECRET}`,
+    says: /not permitted/,
+  },
+  {
     name: "open_by_handle_at",
     script: perl(
       `open(F, "/usr"); my $h = pack("II", 8, 1) . pack("II", 2, 0); my $r = syscall(304, fileno(F), $h, 0); ` +
