@@ -96,6 +96,9 @@ export interface IdMapping {
  * The maps of a user namespace. With CAP_SETUID and CAP_SETGID they are written as they are. Without, the caller's own ids
  * can be, each alone; anything else newuidmap(1) and newgidmap(1) write, of the package uidmap, as far as /etc/subuid and
  * /etc/subgid give those ids to the caller. Those two programs are executed with nothing of this process.
+ *
+ * Maps without the caller's own id are for commands with a `uid` and a `gid` of those that are there, and refused to others:
+ * who is not mapped is the caller still to all that is outside.
  */
 export interface UserMaps {
   /**
@@ -214,12 +217,12 @@ export interface NamespaceOptions extends PrivilegeOptions {
   ephemeral?: boolean | EphemeralOptions | undefined;
   /**
    * Which system calls can be made: `"default"` refuses with EPERM what container engines do (mounts, namespaces, kernel
-   * modules, keyrings, bpf(2), io_uring and the like, typing into terminals), and set-user-ID and set-group-ID bits, which
-   * rules out openat2(2) (ENOSYS), an object says it by rules, and bytes are a
-   * BPF program of `struct sock_filter`, for the architecture that it runs on, which is installed as it is. Calls of
-   * another architecture, such as of 32-bit programs, end the process. The filter is there from before the command's
-   * execve(2), holds for init and all descendants, and cannot be taken off. It comes with no_new_privs: no program gains
-   * privileges by its set-user-ID bit or capabilities. See seccomp(2). @default {false}
+   * modules, keyrings, bpf(2), io_uring and the like, typing into terminals) and set-user-ID and set-group-ID bits (and so
+   * openat2(2), with ENOSYS), an object says it by rules, and bytes are a BPF program of `struct sock_filter`, for the
+   * architecture that it runs on, which is installed as it is. Calls of another architecture, such as of 32-bit programs,
+   * end the process. The filter is there from before the command's execve(2), holds for init and all descendants, and
+   * cannot be taken off. It comes with no_new_privs: no program gains privileges by its set-user-ID bit or capabilities.
+   * See seccomp(2). @default {false}
    */
   seccomp?: "default" | false | Uint8Array | SeccompProfile | undefined;
   /**

@@ -319,7 +319,10 @@ Deno.test("what the kernel refuses is explained for options of a file, too", asy
   await withFile(
     { privateUser: { uidMap: [{ inside: 0, outside: 0 }], gidMap: [{ inside: 0, outside: 0 }] } },
     async (path) => {
-      const { code, stderr } = await nsrun(["--config", path, "true"], { user: "nobody", permissions: READING });
+      const { code, stderr } = await nsrun(["--config", path, "--uid=0", "--gid=0", "true"], {
+        user: "nobody",
+        permissions: READING,
+      });
       assertEquals(code, 125);
       assertStringIncludes(stderr, "user ids");
       assertStringIncludes(stderr, "EPERM");

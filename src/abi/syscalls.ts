@@ -39,6 +39,7 @@ const NUMBERS = {
   fsopen: [430, 430],
   futex: [202, 98],
   getdents64: [217, 61],
+  getegid: [108, 177],
   geteuid: [107, 175],
   getxattr: [191, 8],
   gettid: [186, 178],

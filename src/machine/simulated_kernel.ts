@@ -337,6 +337,8 @@ export function answer(
     case "setgroups":
     case "rt_sigprocmask":
       return 0;
+    case "getegid":
+      return process.gid;
     case "geteuid":
       return process.uid;
     case "umask":

@@ -48,6 +48,7 @@ const SIGNATURES: Readonly<Partial<Record<SyscallName, readonly Kind[]>>> = {
   fsmount: ["number", "number", "number"],
   fsopen: ["text", "number"],
   futex: ["word", "number", "number", { size: 16 }],
+  getegid: [],
   geteuid: [],
   ioctl: ["number", "number", { size: 40 }],
   keyctl: ["number", "number"],

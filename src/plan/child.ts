@@ -47,7 +47,7 @@ import { afterIds, beforeIds, beforeMounts, noNewPrivileges } from "./privileges
 import { giveTerminal, TAKE_TERMINAL } from "./terminal.ts";
 import { enterTime } from "./time.ts";
 import { furnishView, type Furniture } from "./view.ts";
-import { deniesSetgroups, uidInside, writeUserMaps } from "./user.ts";
+import { deniesSetgroups, stayMapped, uidInside, writeUserMaps } from "./user.ts";
 import { setNames } from "./uts.ts";
 
 /** One child: what to execute, and how it differs from its parent beyond the namespaces. */
@@ -278,8 +278,10 @@ export function planUpToProgram(
   }
   if (privileges !== undefined) steps.push(...beforeIds(privileges, hasTerminal, changesIds));
   if (hasTerminal && place.uid !== undefined) steps.push(giveTerminal(place.uid));
-  if (changesIds || privileges?.groups !== undefined) {
+  const stays = user === undefined ? [] : stayMapped(user, caller, place);
+  if (changesIds || stays.length > 0 || privileges?.groups !== undefined) {
     steps.push(
+      ...stays,
       ...changeIds(
         place.uid,
         place.gid,
@@ -296,6 +298,7 @@ export function planUpToProgram(
   steps.push(...(extra.length === 0 && kept === undefined ? CLOSE_THE_REST : closeFrom(firstFree(place), kept)));
   if (settings.seccomp !== undefined) steps.push(...installFilter(settings.seccomp));
   const { cloneFlags, cloneOption, parent } = world;
-  const ownMemory = settings.time !== undefined || changesIds || privileges?.oomScoreAdj !== undefined;
+  const ownMemory = settings.time !== undefined || changesIds || stays.length > 0 ||
+    privileges?.oomScoreAdj !== undefined;
   return { cloneFlags, cloneOption, ownMemory, parent, child: steps };
 }

@@ -14,8 +14,6 @@ import { type Bytes, type Named, type Slot, SLOT_SIZE, type Step, type Strings }
 const utf8 = new TextEncoder();
 
 type Id = Caller["uid"];
-/** Who is not mapped: kernel.overflowuid, where nobody has changed it. */
-const OVERFLOW = 65534;
 /** A line of a map; its ids may be those of whoever runs the plan. */
 type Line = Readonly<Record<"inside" | "outside", Id>> & Pick<IdRange, "count">;
 
@@ -41,12 +39,49 @@ function known(map: readonly IdRange[] | AutoMap, name: string): readonly IdRang
   );
 }
 
-/** Who the caller is inside; `ANYBODY` where that is known only when the plan runs. */
+/** Who the caller is inside, which {@linkcode stayMapped} sees to; `ANYBODY` where that is known only when the plan runs. */
 export function uidInside(user: UserSettings, { uid }: Caller): Id {
   if ("ids" in user) return user.ids.uid === "self" ? uid : user.ids.uid;
   if (uid === ANYBODY) return ANYBODY;
-  const line = known(user.uidMap, "uidMap").find(({ outside, count }) => uid >= outside && uid < outside + count);
-  return line === undefined ? OVERFLOW : line.inside + uid - line.outside;
+  return known(user.uidMap, "uidMap").map((line) => insideOf(line, uid)).find((id) => id !== undefined)!;
+}
+
+/** Its ids, and the calls for them. */
+const KINDS = [["uid", "user", "geteuid", "setresuid"], ["gid", "group", "getegid", "setresgid"]] as const;
+
+/**
+ * Refuses maps that leave the caller out, where the command is to stay who it is: it would be the caller to all that is
+ * outside, with its files, and look like nobody.
+ *
+ * @returns Steps that refuse it, where the caller is known only when the plan runs.
+ * @throws {TypeError} When the caller is known.
+ */
+export function stayMapped(
+  user: UserSettings,
+  caller: Caller,
+  given: Readonly<Record<"uid" | "gid", number | undefined>>,
+): readonly Step[] {
+  if (!("uidMap" in user)) return [];
+  return KINDS.flatMap(([kind, word, get, set]): readonly Step[] => {
+    const own = caller[kind];
+    if (given[kind] !== undefined) return [];
+    if (own === ANYBODY) {
+      const what = `stay the ${word} that runs it`;
+      const asked: Step = { call: get, args: [], what, option: "privateUser" };
+      const same = { resultOf: asked }; // kernel.overflowuid: where that is mapped, it is another than the caller.
+      return [asked, { call: set, args: [same, same, same], what, option: "privateUser" }];
+    }
+    const name = `privateUser.${kind}Map`;
+    if (known(user[`${kind}Map`], `${kind}Map`).some((line) => insideOf(line, own) !== undefined)) return [];
+    throw new TypeError(
+      `Option "${name}" must have the caller's own id, ${own}: the command would be that ${word} outside still. ` +
+        `Add { inside, outside: ${own} }, or give the command a "${kind}" of those that are mapped`,
+    );
+  });
+}
+
+function insideOf({ inside, outside, count }: IdRange, id: number): number | undefined {
+  return id >= outside && id < outside + count ? inside + id - outside : undefined;
 }
 
 /**

@@ -500,7 +500,7 @@ const RANGES: NamespaceOptions = {
 };
 situation(
   "a range of ids that is not the caller's",
-  { options: RANGES },
+  { options: RANGES, commandOptions: { uid: 0 } },
   "EPERM",
   /newuidmap maps .* its ranges in \/etc\/subuid, which has not 100000 and the 9 after it/,
   /usermod --add-subuids 100000-165535 USER/,
@@ -512,6 +512,7 @@ situation(
     options: {
       privateUser: { uidMap: [{ inside: 0, outside: 65_534 }], gidMap: [{ inside: 0, outside: 100_000, count: 10 }] },
     },
+    commandOptions: { gid: 0 },
   },
   "EPERM",
   /newgidmap maps .* its ranges in \/etc\/subgid, which has not 100000 and the 9 after it/,
@@ -520,7 +521,11 @@ situation(
 );
 situation(
   "a range of ids where newuidmap cannot be root",
-  { options: RANGES, script: `mount -o bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin; exec "$@"` },
+  {
+    options: RANGES,
+    commandOptions: { uid: 0 },
+    script: `mount -o bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin; exec "$@"`,
+  },
   "EPERM",
   /"\/usr\/bin\/newuidmap" is root's by its set-user-ID bit, and that does nothing here: it is on a mount with nosuid/,
   /privateUser alone maps the caller/,
@@ -536,7 +541,7 @@ situation(
 );
 situation(
   "an id that is not there in the outer user namespace",
-  { options: RANGES, script: `exec unshare -U -r "$@"` },
+  { options: RANGES, commandOptions: { uid: 0, gid: 0 }, script: `exec unshare -U -r "$@"` },
   "EPERM",
   /There is no user 100000 and the 9 after it/,
   /Map ids that are there/,

@@ -51,6 +51,27 @@ for (const user of USERS) {
     assertEquals(map!.trim().split(/\s+/), ["0", user === "root" ? "0" : "65534", "1"]);
   });
 
+  isolatedTest(`maps that leave out who runs it are refused, or it is another, as ${user}`, async () => {
+    const own = user === "root" ? 0 : 65534;
+    const stay = await built(
+      { privateUser: { uidMap: [{ inside: 5, outside: own }], gidMap: [{ inside: 6, outside: own }] } },
+      "sh",
+      { args: ["-c", "id -u; id -g"] },
+    );
+    assertEquals((await as(user, [stay])).stdout, "5\n6\n");
+    if (user !== "root") return;
+    const map = (count: number) => [{ inside: 0, outside: 100_000, count }];
+    const script = { args: ["-c", "id -u; id -g; cat /etc/shadow"] };
+    const few = await built({ privateUser: { uidMap: map(9), gidMap: map(9) } }, "sh", script);
+    const refused = await as(user, [few]);
+    assertEquals([refused.code, refused.stdout], [125, ""]);
+    assertStringIncludes(refused.stderr, "Cannot stay the user that runs it for privateUser: Invalid argument");
+    const many = await built({ privateUser: { uidMap: map(65_536), gidMap: map(65_536) } }, "sh", script);
+    const other = await as(user, [many]);
+    assertEquals(other.stdout, "65534\n65534\n"); // As there is one that is mapped.
+    assertStringIncludes(other.stderr, "Permission denied");
+  });
+
   isolatedTest(
     `it runs from an empty environment, through a link, and where there is nothing but it, as ${user}`,
     async () => {

@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { validate } from "../../src/options.ts";
 import type { NamespaceOptions } from "../../src/options.ts";
 import type { Caller } from "../../src/plan/caller.ts";
@@ -105,13 +105,32 @@ Deno.test("planChild() has the parent write the maps, and the child wait for tha
     `write(<openat>, "100 100 1\\n", 10)`,
   ]);
   const maps = {
-    uidMap: [{ inside: 0, outside: 1000 }, { inside: 1, outside: 5000, count: 9 }],
-    gidMap: [{ inside: 0, outside: 7 }],
+    uidMap: [{ inside: 7, outside: 0 }, { inside: 8, outside: 5000, count: 9 }],
+    gidMap: [{ inside: 7, outside: 0 }],
   };
-  assertEquals(texts({ privateUser: maps }, ROOT)[0], `write(<openat>, "0 1000 1\\n1 5000 9\\n", 18)`);
+  assertEquals(texts({ privateUser: maps }, ROOT)[0], `write(<openat>, "7 0 1\\n8 5000 9\\n", 15)`);
   const waits = plan({ privateUser: true }).child.map(describeCall).indexOf("futex(&go, FUTEX_WAIT, 0, NULL)");
   assertEquals(waits, 2);
   assert(plan({ privateUser: true }).parent.filter((step) => step.call === "openat").every((step) => step.opens));
+});
+
+Deno.test("planChild() refuses maps that leave the caller out, where it is to stay who it is", () => {
+  const map = [{ inside: 0, outside: 100_000, count: 65_536 }];
+  const own = [{ inside: 7, outside: 0 }];
+  const refused = (kind: string) => `Option "privateUser.${kind}Map" must have the caller's own id, 0: `;
+  for (
+    const [uidMap, gidMap, ids, message] of [
+      [map, map, {}, refused("uid")],
+      [own, map, {}, refused("gid")],
+      [map, map, { gid: 0 }, refused("uid")],
+      [map, map, { uid: 0 }, refused("gid")],
+    ] as const
+  ) {
+    const options = { privateUser: { uidMap: [...uidMap], gidMap: [...gidMap] } };
+    assertThrows(() => plan(options, ids), TypeError, message);
+    plan(options, { uid: 0, gid: 0 });
+  }
+  plan({ privateUser: { uidMap: own, gidMap: own } });
 });
 
 // P12: /tmp and /proc were each mounted twice.

@@ -248,7 +248,7 @@ isolatedTest("privateUser: false makes no user namespace for an ordinary user, a
 isolatedTest("privateUser with ids that the caller may not map says so", async () => {
   const map = [{ inside: 0, outside: 0, count: 10 }];
   const [result] = await runAs("nobody", [
-    { options: { privateUser: { uidMap: map, gidMap: map } }, argv: ["/bin/true"] },
+    { options: { privateUser: { uidMap: map, gidMap: map } }, argv: ["/bin/true"], commandOptions: { uid: 0, gid: 0 } },
   ]);
   const { error } = result!;
   assertEquals([error?.name, error?.code, error?.option], ["NamespaceError", "EPERM", "privateUser"]);

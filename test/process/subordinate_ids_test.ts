@@ -82,7 +82,11 @@ isolatedTest(`uidMap: "auto" is written directly by root`, async () => {
     ...[...maps, ...maps, "allow", "0", "0"],
   ]);
   const map = [{ inside: 0, outside: 9, count: 5 }];
-  const { steps } = new Namespace({ privateUser: { uidMap: map, gidMap: map } }).explain("true", { as: { uid: 0 } });
+  const { steps } = new Namespace({ privateUser: { uidMap: map, gidMap: map } }).explain("true", {
+    as: { uid: 0 },
+    uid: 0,
+    gid: 0,
+  });
   assertEquals(steps.filter(({ by }) => by === "helper"), []);
 });
 
@@ -108,7 +112,7 @@ isolatedTest("all that runs something has those maps, and leaves nothing behind,
     console.log(count(await new Namespace(auto).run(() => Deno.readTextFileSync("/proc/self/uid_map"))));
     const refused = new Namespace({ privateUser: { uidMap: [{ inside: 0, outside: 7, count: 9 }], gidMap: "auto" } });
     for (let time = 0; time < 3; time++) {
-      try { refused.command("true").outputSync(); } catch (error) { console.log(error.code); }
+      try { refused.command("true", { uid: 0 }).outputSync(); } catch (error) { console.log(error.code); }
     }
     // The end of a signal's listeners is noticed in another turn.
     for (let time = 0; time < 200 && held() !== before; time++) await new Promise((done) => setTimeout(done, 10));
@@ -159,7 +163,7 @@ isolatedTest("what is in newuidmap's way is told, with its remedy", async () => 
     const program = programArgv(
       `
       try {
-        new Namespace(${JSON.stringify(options)}).command("true").outputSync();
+        new Namespace(${JSON.stringify(options)}).command("true", { uid: 0, gid: 0 }).outputSync();
         console.log("OUT");
       } catch (error) {
         console.log(error.name, error.code, error.message);
@@ -198,7 +202,7 @@ isolatedTest("nsrun has them by --uid-map auto, and says what is in the way", as
   assertEquals([stderr, stdout.trim().split("\n").length], ["", 3]);
   const other = await run(...maps, "--private-user=uid=7,gid=8", "sh", "-c", "id -u; id -g");
   assertEquals([other.stderr, other.stdout], ["", "7\n8\n"]);
-  const refused = await run("--uid-map=0:7:8", "--gid-map=0:7:8", "true");
+  const refused = await run("--uid-map=0:7:8", "--gid-map=0:7:8", "--uid=0", "--gid=0", "true");
   assertEquals(refused.code, 125);
   assertMatch(
     refused.stderr,

@@ -35,8 +35,8 @@ function some<T extends object>(random: Random, choices: { readonly [Key in keyo
 
 const NAMES = ["a", "box", "example.org", "x".repeat(63)];
 const MAPS = {
-  uidMap: [{ inside: 0, outside: 5, count: 3 }],
-  gidMap: [{ inside: 0, outside: 0 }, { inside: 9, outside: 9 }],
+  uidMap: [{ inside: 0, outside: 0, count: 3 }, { inside: 9, outside: 65534 }],
+  gidMap: [{ inside: 0, outside: 0 }, { inside: 9, outside: 65534 }],
 };
 
 /** Options that contradict each other in no way. */
