@@ -29,14 +29,17 @@ export function checkNames(given: object, known: readonly string[], prefix: stri
 }
 
 /**
- * Refuses strings that the kernel would cut short at a NUL.
+ * Refuses strings that the kernel would cut short at a NUL, or that would be others in UTF-8.
  *
- * @throws {TypeError} When `value` is no string or has a NUL in it.
+ * @throws {TypeError} When `value` is no string, or has a NUL or half a surrogate pair in it.
  */
 export function text(value: unknown, name: string): string {
   if (typeof value !== "string") throw wrongType(name, "a string", value);
   if (value.includes("\0")) {
     throw new TypeError(`Option "${name}" must not contain a NUL character: got ${shown(value)}`);
+  }
+  if (!value.isWellFormed()) {
+    throw new TypeError(`Option "${name}" must not contain half a surrogate pair: got ${shown(value)}`);
   }
   return value;
 }
@@ -81,13 +84,26 @@ export function octal(value: unknown, name: string): string {
   return integer(value, name, 0, 0o7777, "permissions, such as 0o1777").toString(8);
 }
 
+const UNITS: Readonly<Record<string, number>> = {
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  t: 2 ** 40,
+  "%": 2 ** 40, // Of the memory: the kernel multiplies that.
+};
+
+/** What a number with a unit behind it comes to. Above Number.MAX_SAFE_INTEGER the kernel's 64 bits could overflow. */
+export function scaled(value: string): number {
+  return Number.parseInt(value) * (UNITS[value.at(-1)!.toLowerCase()] ?? 1);
+}
+
 /** A positive number, or a string of one with a unit. */
 export function amount(value: unknown, name: string, pattern: RegExp, example: string): string {
   if (typeof value === "number") return String(integer(value, name, 1, Number.MAX_SAFE_INTEGER, "an amount"));
   if (typeof value !== "string") throw wrongType(name, `a number or a string such as ${example}`, value);
-  if (!pattern.test(value)) {
+  if (!pattern.test(value) || scaled(value) > Number.MAX_SAFE_INTEGER) {
     throw new RangeError(
-      `Option "${name}" must be a positive number or a string such as ${example}: got ${shown(value)}`,
+      `Option "${name}" must be a positive number or a string such as ${example}, below 2^53: got ${shown(value)}`,
     );
   }
   return value;

@@ -107,13 +107,19 @@ export function checkProgram(
 ): CheckedProgram {
   return {
     command: pathOf(command, "command"),
-    args: (options.args ?? []).map((argument, index) => text(String(argument), `args[${index}]`)),
+    args: checkArguments(options.args ?? []),
     argv0: options.argv0 === undefined ? undefined : text(options.argv0, "argv0"),
     environment: new Map([...environment, ...environmentChanges(options.env, options.unsetEnv)]),
     cwd: options.cwd === undefined ? undefined : pathOf(options.cwd, "cwd"),
     uid: options.uid === undefined ? undefined : id(options.uid, "uid"),
     gid: options.gid === undefined ? undefined : id(options.gid, "gid"),
   };
+}
+
+/** What is no string is made one, as by Deno.Command, but for holes. */
+function checkArguments(given: unknown): readonly string[] {
+  if (!Array.isArray(given)) throw wrongType("args", `an array such as ["-c", "true"]`, given);
+  return Array.from(given, (one, index) => text(index in given ? String(one) : undefined, `args[${index}]`));
 }
 
 function environmentChanges(

@@ -549,7 +549,7 @@ function idMap(value: unknown, name: string): readonly IdRange[] {
   if (value.length < 1 || value.length > ID_MAPPINGS_MAX) {
     throw new RangeError(`Option "${name}" must have 1 to ${ID_MAPPINGS_MAX} entries: got ${value.length}`);
   }
-  const map = value.map((entry: unknown, index): IdRange => {
+  const map = Array.from(value, (entry: unknown, index): IdRange => {
     const given: Partial<IdMapping> = object(
       entry,
       `${name}[${index}]`,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkNames, integer, object, shown, text, wrongType } from "./checks.ts";
+import { checkNames, integer, object, scaled, shown, text, wrongType } from "./checks.ts";
 
 /** How much of the CPUs' time, by the microsecond. */
 export interface CpuQuota {
@@ -84,7 +84,6 @@ export interface CgroupSettings {
   readonly limits: readonly CgroupLimit[];
 }
 
-const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 /** PID_MAX_LIMIT of linux/threads.h. */
 const PIDS_MAX = 2 ** 22;
 const WEIGHT_MAX = 10_000;
@@ -148,9 +147,7 @@ function bytes(value: unknown, name: string, least: number): string {
   const what = `bytes, or a string such as "16m", or "max"`;
   if (typeof value === "number") return String(integer(value, name, least, Number.MAX_SAFE_INTEGER, what));
   if (typeof value !== "string") throw wrongType(name, `a number of bytes, a string such as "16m", or "max"`, value);
-  const count = /^\d{1,15}[kmgt]?$/i.test(value)
-    ? Number.parseInt(value) * (UNITS[value.at(-1)!.toLowerCase()] ?? 1)
-    : NaN;
+  const count = /^\d{1,15}[kmgt]?$/i.test(value) ? scaled(value) : NaN;
   if (count >= least && count <= Number.MAX_SAFE_INTEGER) return String(count);
   throw new RangeError(`Option "${name}" must be a number of ${what}, from ${least} on: got ${shown(value)}`);
 }

@@ -300,8 +300,9 @@ export function viewSettings(root: unknown, mounts: unknown): ViewSettings | und
   if (mounts !== undefined && !Array.isArray(mounts)) {
     throw wrongType("mounts", `an array such as [{ type: "tmpfs", target: "/tmp" }]`, mounts);
   }
-  const list = (mounts as readonly unknown[] | undefined ?? []).map((entry, index) =>
-    mountSettings(entry, `mounts[${index}]`)
+  const list = Array.from(
+    mounts as readonly unknown[] | undefined ?? [],
+    (entry, index) => mountSettings(entry, `mounts[${index}]`),
   );
   if (checked === undefined && list.length === 0) return undefined;
   const view: ViewSettings = { root: checked ?? { folder: "/" }, mounts: list };
@@ -319,7 +320,7 @@ export function ephemeralSettings(value: unknown): EphemeralSettings | undefined
   const paths = (name: "readonly" | "writable"): readonly string[] => {
     const list: unknown = given[name] ?? [];
     if (!Array.isArray(list)) throw wrongType(`ephemeral.${name}`, `an array such as ["/srv"]`, list);
-    return list.map((one, index) => path(one, `ephemeral.${name}[${index}]`));
+    return Array.from(list, (one, index) => path(one, `ephemeral.${name}[${index}]`));
   };
   const dir = given.dir === undefined ? undefined : path(given.dir, "ephemeral.dir");
   return { dir, readonly: paths("readonly"), writable: paths("writable") };
@@ -337,7 +338,7 @@ function rootSettings(value: unknown): RootSettings | undefined {
 function layerSettings(given: Partial<OverlayLayers>, name: string, more: readonly string[]): LayerSettings {
   checkNames(given, ["lower", "upper", "work", ...more], `${name}.`);
   if (!Array.isArray(given.lower)) throw wrongType(`${name}.lower`, `an array such as ["/usr"]`, given.lower);
-  const lower = given.lower.map((folder, index) => path(folder, `${name}.lower[${index}]`));
+  const lower = Array.from(given.lower, (folder, index) => path(folder, `${name}.lower[${index}]`));
   const least = given.upper === undefined ? 2 : 1;
   if (lower.length < least) {
     throw new RangeError(

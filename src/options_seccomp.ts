@@ -123,7 +123,7 @@ export function seccompSettings(value: unknown, hasInit: boolean): SeccompSettin
   }
   const filter: Filter = {
     default: action(given.default, "seccomp.default"),
-    rules: given.rules.map((rule: unknown, index) => checkedRule(rule, `seccomp.rules[${index}]`)),
+    rules: Array.from(given.rules, (rule: unknown, index) => checkedRule(rule, `seccomp.rules[${index}]`)),
   };
   checkNeeded(filter, NEEDED, "without it no command can be executed");
   if (hasInit) checkNeeded(filter, NEEDED_BY_INIT, `"init" makes it, and is under the filter, too`);
@@ -166,9 +166,9 @@ function checkedRule(value: unknown, name: string): Rule {
     throw new RangeError(`Option "${name}.args" must have at most ${CONDITIONS_MAX} entries: got ${args.length}`);
   }
   return {
-    calls: calls.flatMap((call: unknown, index) => callsNamed(call, `${name}.calls[${index}]`)),
+    calls: Array.from(calls, (call: unknown, index) => callsNamed(call, `${name}.calls[${index}]`)).flat(),
     action: action(given.action, `${name}.action`),
-    conditions: args.map((argument: unknown, index) => condition(argument, `${name}.args[${index}]`)),
+    conditions: Array.from(args, (argument: unknown, index) => condition(argument, `${name}.args[${index}]`)),
   };
 }
 

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { Namespace, type NamespaceOptions } from "../mod.ts";
+import { checkProgram } from "../src/command_options.ts";
 import { validate } from "../src/options.ts";
 
 /** Options as JavaScript may pass them. */
@@ -121,6 +122,13 @@ Deno.test("validate() refuses values that cannot be", () => {
     { privateTmp: { size: "0" } },
     { privateTmp: { size: "1x" } },
     { privateTmp: { size: "1m,mode=777" } },
+    { privateTmp: { size: "17179869184g" } }, // 2^64: no limit.
+    { privateTmp: { size: "17179869185g" } }, // And 1 GiB more: that.
+    { privateTmp: { size: "99999999%" } },
+    { privateTmp: { nrInodes: "17179869185g" } },
+    { mounts: [{ type: "tmpfs", target: "/mnt", size: "9".repeat(30) }] },
+    { rlimits: { nofile: "16777216t" } },
+    { rlimits: { nofile: [1, "999999999999999t"] } },
     { privateTmp: { mode: "9" } },
     { privateTmp: { mode: 0o10000 } },
     { privateTmp: { nrInodes: "10%" } },
@@ -144,6 +152,42 @@ Deno.test("validate() refuses values that cannot be", () => {
   for (const options of cases) {
     assertThrows(() => validate(wrong(options)), RangeError, `Option "`, JSON.stringify(options));
   }
+});
+
+Deno.test("validate() refuses holes in lists, by name", () => {
+  const hole = Array(1);
+  const rule = (change: object) => ({
+    seccomp: { default: "allow", rules: [{ calls: [], action: "allow", ...change }] },
+  });
+  const cases: [unknown, string][] = [
+    [{ groups: hole }, "groups[0]"],
+    [{ cpuAffinity: hole }, "cpuAffinity[0]"],
+    [{ mounts: hole }, "mounts[0]"],
+    [{ mounts: [{ type: "overlay", target: "/mnt", lower: hole, upper: "tmpfs" }] }, "mounts[0].lower[0]"],
+    [{ ephemeral: { writable: hole } }, "ephemeral.writable[0]"],
+    [{ privateUser: { uidMap: hole, gidMap: hole } }, "privateUser.uidMap[0]"],
+    [{ capabilities: { drop: hole } }, "capabilities.drop[0]"],
+    [{ rlimits: { nofile: Array(2) } }, "rlimits.nofile"],
+    [{ landlock: { read: hole } }, "landlock.read[0]"],
+    [{ seccomp: { default: "allow", rules: hole } }, "seccomp.rules[0]"],
+    [rule({ calls: hole }), "seccomp.rules[0].calls[0]"],
+    [rule({ args: hole }), "seccomp.rules[0].args[0]"],
+  ];
+  for (const [options, name] of cases) {
+    assertThrows(() => validate(wrong(options)), TypeError, `Option "${name}" must be `);
+  }
+  for (const [args, name] of [[hole, "args[0]"], ["text", "args"]] as const) {
+    const check = () => checkProgram("true", { args: args as string[] }, new Map());
+    assertThrows(check, TypeError, `Option "${name}" must be `);
+  }
+});
+
+Deno.test("validate() refuses what would be another string in UTF-8", () => {
+  const half = "/\ud800";
+  for (const options of [{ root: half }, { mounts: [{ type: "bind", source: half }] }, { env: { A: half } }]) {
+    assertThrows(() => validate(wrong(options)), TypeError, "must not contain half a surrogate pair");
+  }
+  validate({ env: { A: "\u{1f600}" } });
 });
 
 Deno.test("validate() refuses maps that overlap", () => {

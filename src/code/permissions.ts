@@ -77,7 +77,7 @@ function grantOf(name: Name, value: unknown): true | readonly string[] | undefin
       `Option "permissions.${name}" must be a boolean, "inherit" or a list: got ${Deno.inspect(value)}`,
     );
   }
-  const entries = value.map((entry) => {
+  const entries = Array.from(value, (entry: unknown) => {
     const text = entry instanceof URL && entry.protocol === "file:"
       ? decodeURIComponent(entry.pathname)
       : String(entry);

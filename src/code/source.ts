@@ -41,7 +41,7 @@ export function sourceOf(code: unknown): Source {
  */
 export function moduleUrls(modules: unknown = []): string[] {
   if (!Array.isArray(modules)) throw new TypeError(`Option "modules" must be a list: got ${Deno.inspect(modules)}`);
-  return modules.map((module) => {
+  return Array.from(modules, (module: unknown) => {
     const url = module instanceof URL ? module : URL.parse(String(module));
     if (url === null) throw new TypeError(`Option "modules" has an entry that is no URL: ${Deno.inspect(module)}`);
     return url.href;
