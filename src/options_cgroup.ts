@@ -18,6 +18,10 @@ export interface CpuQuota {
  * A cgroup of the command's own, of version 2: limits for the command and all that it starts, together; and a sure end, as
  * all that is in it is killed with the command, wherever it is.
  *
+ * Who may write to the files of cgroups can leave it: a command with their owner as its user, or root's, that sees a
+ * writable /sys/fs/cgroup. Give it another `uid`, or a view without that, as {@linkcode Namespace.sandbox} has;
+ * {@linkcode NamespaceOptions.init} beside it ends what has left.
+ *
  * Each limit takes a controller, which the cgroup around it must have: see cgroups(7). Bytes are a number, a string such as
  * `"16m"` (k, m, g, t), or `"max"` for no limit.
  *

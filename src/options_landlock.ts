@@ -11,6 +11,9 @@ import { checkNames, integer, object, oneOf, shown, text, wrongType } from "./ch
  * root or not, with EACCES. Where one of {@linkcode read}, {@linkcode write} and {@linkcode execute} is given, all files
  * are ruled; where {@linkcode bindTcp} or {@linkcode connectTcp} is, that of TCP.
  *
+ * Not ruled, by any kernel that this is for: stat(2), chmod(2), chown(2), setxattr(2), utime(2), flock(2), ioctl(2) and the
+ * like, other protocols than TCP, and what is open already. {@linkcode NamespaceOptions.seccomp} can take such calls away.
+ *
  * @example A program that reads what is below /usr and /etc, and connects to one port
  * ```ts
  * import { Namespace } from "@sys-linux/namespace";

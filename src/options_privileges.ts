@@ -88,9 +88,15 @@ export interface PrivilegeOptions {
   privateKeyring?: boolean | undefined;
   /** How the command is scheduled: from -20, first, to 19, last. To lower it takes CAP_SYS_NICE. @default {the caller's} */
   nice?: number | undefined;
-  /** Which CPUs it may run on, by number. @default {the caller's} */
+  /**
+   * Which CPUs it may run on, by number. The command can ask for others itself: {@linkcode CgroupOptions.cpusetCpus} is a
+   * limit. @default {the caller's}
+   */
   cpuAffinity?: number[] | undefined;
-  /** From -1000, never, to 1000, first, to be killed when memory is short. @default {the caller's} */
+  /**
+   * From -1000, never, to 1000, first, to be killed when memory is short. The command can change it itself, as far
+   * as the caller may. @default {the caller's}
+   */
   oomScoreAdj?: number | undefined;
 }
 
