@@ -244,12 +244,7 @@ function ids(value: unknown): readonly number[] | undefined {
 
 function cpus(value: unknown): readonly number[] | undefined {
   if (value === undefined) return undefined;
-<<<<<<< HEAD
   if (!Array.isArray(value)) throw wrongType("cpuAffinity", "an array such as [0, 1]", value);
   if (value.length === 0) throw new RangeError(`Option "cpuAffinity" must have at least one CPU: got an empty array`);
-  return value.map((cpu, index) => integer(cpu, `cpuAffinity[${index}]`, 0, CPU_MAX, "a CPU"));
-=======
-  if (!Array.isArray(value) || value.length === 0) throw wrongType("cpuAffinity", "an array such as [0, 1]", value);
   return Array.from(value, (cpu, index) => integer(cpu, `cpuAffinity[${index}]`, 0, CPU_MAX, "a CPU"));
->>>>>>> 19cbb1e (Amounts that the kernel's 64 bits cannot hold, holes in lists and half surrogate pairs are refused by name: they came to no limit, group 0 and other paths)
 }
