@@ -30,6 +30,7 @@ const Bundle = bundle_zig.Bundle;
 const handshake = @import("handshake.zig");
 const ParentWatch = @import("parent_watch.zig").ParentWatch;
 const Program = @import("program.zig").Program;
+const outOfTheWay = @import("descriptors.zig").outOfTheWay;
 const init = @import("init.zig");
 const relay_zig = @import("relay.zig");
 const cgroup = @import("cgroup.zig");
@@ -76,7 +77,7 @@ pub fn _start() callconv(.naked) noreturn {
     );
 }
 
-/// Gets the stack as execve(2) leaves it: argc, argv, NULL, envp, NULL.
+/// Gets the stack as execve(2) leaves it: argc, argv, NULL, envp, NULL, and the auxiliary vector.
 fn launch(stack: [*]const usize) callconv(.c) noreturn {
     const argc = stack[0];
     const argv: [*:null]const ?[*:0]const u8 = @ptrCast(stack + 1);
@@ -90,8 +91,20 @@ fn launch(stack: [*]const usize) callconv(.c) noreturn {
     });
     if (bundle.flags.init_only and argc == 3) cgroup.keep(std.mem.span(argv[1].?), argv[2].?);
     if (bundle.flags.init_only) init.alone(std.mem.span(argv), envp, bundle.flags);
+    // Who runs a stand-alone executable decides where the command is looked for, and its environment.
+    if (bundle.origin.size > 0 and isSecure(envp)) output.die(exit_failed, "this file must have no set-user-ID or set-group-ID bit, and no capabilities");
     if (bundle.name.size > 0) output.name = bundle.bytes("name");
     run(bundle, if (argc > 1) std.mem.span(argv)[1..] else &.{}, std.mem.span(envp));
+}
+
+/// What getauxval(3) says of AT_SECURE: it is behind the environment.
+fn isSecure(envp: [*:null]const ?[*:0]const u8) bool {
+    const auxv: [*]const std.elf.Auxv = @ptrCast(@alignCast(envp + std.mem.span(envp).len + 1));
+    var at: usize = 0;
+    while (auxv[at].a_type != std.elf.AT_NULL) : (at += 1) {
+        if (auxv[at].a_type == std.elf.AT_SECURE) return auxv[at].a_un.a_val != 0;
+    }
+    return false;
 }
 
 const truncated_text = "this file is truncated";
@@ -171,6 +184,7 @@ fn start(job: Run) noreturn {
     supervisor.relay = job.relay;
     var ends: [2]i32 = undefined;
     if (linux.errno(linux.pipe2(&ends, .{ .CLOEXEC = true })) != .SUCCESS) output.die(exit_failed, "there is no descriptor left for a pipe");
+    for (&ends) |*end| end.* = outOfTheWay(end.*);
     if (plan.words()) |words| job.shared.watch.begin(&words.parent);
 
     const flags: u32 = plan.cloneFlags() | @intFromEnum(linux.SIG.CHLD);

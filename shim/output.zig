@@ -42,12 +42,25 @@ const Writer = struct {
         writer.put(plan_zig.decimal(&buffer, value));
     }
 
+    /// What a terminal could be misled by is replaced, as in src/quoted.ts.
+    fn visible(writer: *Writer, text: []const u8) void {
+        for (text) |byte| switch (byte) {
+            '\t', '\n' => writer.put(&.{byte}),
+            0...0x08, 0x0b...0x1f, 0x7f => writer.escaped(byte),
+            else => writer.put(&.{byte}),
+        };
+    }
+
+    fn escaped(writer: *Writer, byte: u8) void {
+        writer.put(&.{ '\\', 'u', '0', '0', '0' + (byte >> 4), "0123456789abcdef"[byte & 15] });
+    }
+
     /// A string as JSON has it.
     fn quoted(writer: *Writer, parts: []const []const u8) void {
         writer.put("\"");
         for (parts) |part| for (part) |byte| switch (byte) {
             '"', '\\' => writer.put(&.{ '\\', byte }),
-            0...0x1f => writer.put(&.{ '\\', 'u', '0', '0', '0' + (byte >> 4), "0123456789abcdef"[byte & 15] }),
+            0...0x1f => writer.escaped(byte),
             else => writer.put(&.{byte}),
         };
         writer.put("\"");
@@ -100,7 +113,7 @@ pub const Failure = struct {
         const code, const meaning = errnoTexts(bundle, failure.errno);
         var writer: Writer = .{ .fd = 2 };
         writer.prefix();
-        for (failure.message) |part| writer.put(part);
+        for (failure.message) |part| writer.visible(part);
         const end: []const u8 = if (failure.hint.len > 0) "\n" else "";
         for ([_][]const u8{ ": ", meaning, " (", code, ")\n", failure.hint, end }) |part| writer.put(part);
         writer.flush();

@@ -7,6 +7,7 @@
 
 const std = @import("std");
 const linux = std.os.linux;
+const outOfTheWay = @import("descriptors.zig").outOfTheWay;
 const signals = @import("signals.zig");
 
 pub const Size = std.posix.winsize;
@@ -28,7 +29,7 @@ pub const Pty = struct {
         const flags: linux.O = .{ .ACCMODE = .RDWR, .NOCTTY = true, .NONBLOCK = true, .CLOEXEC = true };
         const opened = linux.open("/dev/ptmx", flags, 0);
         if (!isOk(opened)) return refused(refusal, opened);
-        var pty: Pty = .{ .master = above2(@intCast(opened)), .peer = -1, .number = 0 };
+        var pty: Pty = .{ .master = outOfTheWay(@intCast(opened)), .peer = -1, .number = 0 };
         var locked: i32 = 0;
         const peer_flags: u32 = @bitCast(linux.O{ .ACCMODE = .RDWR, .NOCTTY = true, .CLOEXEC = true });
         const results = [_]usize{
@@ -37,7 +38,7 @@ pub const Pty = struct {
             linux.ioctl(pty.master, TIOCGPTPEER, peer_flags),
         };
         for (results) |result| if (!isOk(result)) return refused(refusal, result);
-        pty.peer = above2(@intCast(results[2]));
+        pty.peer = outOfTheWay(@intCast(results[2]));
         return pty;
     }
 
@@ -46,15 +47,6 @@ pub const Pty = struct {
         return null;
     }
 };
-
-/// Where one of 0 to 2 is closed, a descriptor that is opened gets its number, and would be taken for it.
-fn above2(fd: i32) i32 {
-    if (fd > 2) return fd;
-    const copy = linux.fcntl(fd, linux.F.DUPFD_CLOEXEC, 3);
-    if (linux.errno(copy) != .SUCCESS) return fd;
-    _ = linux.close(fd);
-    return @intCast(copy);
-}
 
 /// Bytes on their way.
 fn Buffer(comptime size: usize) type {
@@ -133,7 +125,7 @@ pub const Relay = struct {
         var relay: Relay = .{ .pty = pty, .input = take(0), .output = take(1) };
         if (relay.input < 0) { // Nothing is typed.
             const opened = linux.open("/dev/null", .{ .CLOEXEC = true }, 0);
-            if (isOk(opened)) relay.input = above2(@intCast(opened));
+            if (isOk(opened)) relay.input = outOfTheWay(@intCast(opened));
         }
         if (isOk(linux.tcgetattr(0, &relay.before))) {
             relay.terminal = relay.input;
@@ -151,7 +143,7 @@ pub const Relay = struct {
         relay.resize();
         var every: linux.sigset_t = @splat(std.math.maxInt(std.meta.Child(linux.sigset_t)));
         const opened = linux.signalfd(-1, &every, linux.SFD.CLOEXEC | linux.SFD.NONBLOCK);
-        if (isOk(opened)) relay.signalled = above2(@intCast(opened));
+        if (isOk(opened)) relay.signalled = outOfTheWay(@intCast(opened));
         return .{ .relay = relay };
     }
 
@@ -342,14 +334,14 @@ fn take(fd: i32) i32 {
         path[path.len - 1] += @intCast(fd);
         const flags: linux.O = .{ .ACCMODE = if (fd == 0) .RDONLY else .WRONLY, .NOCTTY = true, .NONBLOCK = true, .CLOEXEC = true };
         const opened = linux.open(&path, flags, 0);
-        if (isOk(opened)) return above2(@intCast(opened));
+        if (isOk(opened)) return outOfTheWay(@intCast(opened));
     }
     return duplicate(fd);
 }
 
 fn duplicate(fd: i32) i32 {
     const copy = linux.fcntl(fd, linux.F.DUPFD_CLOEXEC, 3);
-    return if (isOk(copy)) @intCast(copy) else -1;
+    return if (isOk(copy)) outOfTheWay(@intCast(copy)) else -1;
 }
 
 /// Null where it is no terminal.

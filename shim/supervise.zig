@@ -10,6 +10,7 @@ const Bundle = @import("bundle.zig").Bundle;
 const Flags = @import("bundle.zig").Flags;
 const plan_zig = @import("plan.zig");
 const Relay = @import("relay.zig").Relay;
+const outOfTheWay = @import("descriptors.zig").outOfTheWay;
 const signals = @import("signals.zig");
 const Signal = signals.Signal;
 
@@ -291,7 +292,7 @@ const Terminal = struct {
         var settings: linux.termios = undefined;
         if (linux.errno(linux.tcgetattr(0, &settings)) != .SUCCESS) return null;
         const copy = linux.fcntl(0, linux.F.DUPFD_CLOEXEC, 3);
-        return if (linux.errno(copy) == .SUCCESS) .{ .fd = @intCast(copy), .settings = settings } else null;
+        return if (linux.errno(copy) == .SUCCESS) .{ .fd = outOfTheWay(@intCast(copy)), .settings = settings } else null;
     }
 
     fn restore(terminal: *const Terminal) void {

@@ -5,7 +5,7 @@
  */
 
 import { nearest } from "./nearest.ts";
-import { quoted } from "./quoted.ts";
+import { quoted, visible } from "./quoted.ts";
 
 /** The user and group ids that there are; 2^32 - 1 means "no id" to the kernel. */
 export const ID_MAX = 0xffff_fffe;
@@ -24,7 +24,7 @@ export function checkNames(given: object, known: readonly string[], prefix: stri
     if (known.includes(name)) continue;
     const guess = nearest(name, known);
     const hint = guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${prefix}${guess}"?`;
-    throw new TypeError(`Unknown option "${prefix}${name}": ${hint}`);
+    throw new TypeError(`Unknown option "${prefix}${visible(name)}": ${hint}`);
   }
 }
 

@@ -85,12 +85,13 @@ export function stepError(
   remark?: string,
 ): NamespaceError {
   const cause = findCause({ step, code: errnoName(errno), section }, facts);
+  const hint = cause === undefined || remark === undefined ? cause ?? remark : `${cause} ${remark}`;
   return new NamespaceError({
     errno,
     syscall: step.call,
     step: describeCall(step),
     what: visible(step.what),
     option: step.option,
-    hint: cause === undefined || remark === undefined ? cause ?? remark : `${cause} ${remark}`,
+    hint: hint === undefined ? undefined : visible(hint), // It may tell of what others have written.
   });
 }

@@ -73,7 +73,7 @@ export class Namespace implements AsyncDisposable {
    *   (a caller that is root owns them, for the kernel, inside too), and so in every `proc` of `mounts`; `privateNet`,
    *   `privateIpc`, `privateUts`, `privateCgroup`
    * - `privateUser: { uid: 1000, gid: 1000 }`: whoever the caller is, the command has no capability; with
-   *   `disableUserNamespaces`, unless `privateUser` is given
+   *   `disableUserNamespaces`; where `privateUser` is given, in place of that, `capabilities` without CAP_MKNOD and CAP_SETFCAP
    * - `noNewPrivs`, `newSession`, `privateKeyring`, `seccomp: "default"`
    * - `env: { HOME: "/home/sandbox", USER: "sandbox", LOGNAME: "sandbox" }`; all other variables are the caller's, with what
    *   is secret in them, unless a command has `clearEnv`
@@ -82,7 +82,8 @@ export class Namespace implements AsyncDisposable {
    *
    * - What is bound writable belongs to the command, where it is the caller's, and so do the system's settings in a /proc
    *   that is bound, or is in a folder that is.
-   * - Without `seccomp`, a command of root's can leave set-user-ID programs of root's there, for all outside.
+   * - Without `seccomp`, a command of root's can leave set-user-ID programs of root's there, for all outside; and with it,
+   *   too, put something else into one that is there already.
    * - Descriptors that the command inherits are the caller's, such as /dev/null or a log: root's command can change the
    *   permissions of those files. Give `stdin`, `stdout` and `stderr` as "null" or "piped" to what is not trusted.
    *

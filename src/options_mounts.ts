@@ -48,7 +48,7 @@ export interface MountFlags {
   noexec?: boolean | undefined;
 }
 
-/** A file or folder of the outside, at a place inside. */
+/** A file or folder of the outside, or of the inside, at a place inside. */
 export interface BindMount extends MountFlags {
   /** What it is. */
   type: "bind";
@@ -56,6 +56,13 @@ export interface BindMount extends MountFlags {
   source: string;
   /** Where it is inside. @default {the same path} */
   target?: string | undefined;
+  /**
+   * The source is a path inside, of what is there by then: such as `"/proc/sys"`, on itself and read-only. Symbolic links
+   * in it lead to what is inside. With `ephemeral` all are.
+   *
+   * @default {false}
+   */
+  inside?: boolean | undefined;
   /** With all that is mounted below it. The kernel lets a user namespace not leave that out. @default {true} */
   recursive?: boolean | undefined;
   /**
@@ -252,6 +259,7 @@ export type MountSettings =
     readonly target: string;
     readonly recursive: boolean;
     readonly flags: FlagSettings;
+    readonly inside: boolean;
     readonly ifMissing: "error" | "skip" | "create";
   }
   | { readonly type: "dev"; readonly target: string }
@@ -372,7 +380,7 @@ function mountSettings(value: unknown, name: string): MountSettings {
   const mode = (fallback: number) => Number.parseInt(octal(given.mode ?? fallback, `${name}.mode`), 8);
   switch (type) {
     case "bind": {
-      check("source", "recursive", "ifMissing", ...FLAG_NAMES);
+      check("source", "inside", "recursive", "ifMissing", ...FLAG_NAMES);
       const source = path(given.source, `${name}.source`);
       return {
         type,
@@ -380,6 +388,7 @@ function mountSettings(value: unknown, name: string): MountSettings {
         target: target(source),
         recursive: flag("recursive") ?? true,
         flags: flagSettings(flag, false),
+        inside: flag("inside") ?? false,
         ifMissing: oneOf(given.ifMissing ?? "error", `${name}.ifMissing`, ["error", "skip", "create"]),
       };
     }

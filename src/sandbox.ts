@@ -53,18 +53,18 @@ const HIDDEN = [
   "vmallocinfo",
 ];
 
-function readonly(source: string, target = source): MountOptions {
-  return { type: "bind", source, target, readonly: true, nosuid: true, nodev: true, ifMissing: "skip" };
+function readonly(source: string, inside?: boolean): MountOptions {
+  return { type: "bind", source, inside, readonly: true, nosuid: true, nodev: true, ifMissing: "skip" };
 }
 
 function hide(target: string): MountOptions {
   return { type: "hide", target };
 }
 
-/** Covers what is the system's own in a /proc. */
+/** Covers what is the system's own in a /proc: with itself, as the caller's may not have all of it. */
 function protect(proc: string): MountOptions[] {
   return [
-    ...SYSTEM_PROC.map((name) => readonly(`/proc/${name}`, `${proc}/${name}`)),
+    ...SYSTEM_PROC.map((name) => readonly(`${proc}/${name}`, true)),
     ...HIDDEN.map((name) => hide(`${proc}/${name}`)),
   ];
 }
@@ -122,8 +122,10 @@ export function sandboxOptions(options: NamespaceOptions = {}): NamespaceOptions
     newSession: true,
     privateKeyring: true,
     seccomp: "default",
-    // Whoever is root inside could undo it.
-    ...given.privateUser === undefined ? { disableUserNamespaces: true } : {},
+    // Root inside could undo the first, and leave programs with capabilities, and devices, in what is bound.
+    ...given.privateUser === undefined
+      ? { disableUserNamespaces: true }
+      : { capabilities: { drop: ["CAP_MKNOD", "CAP_SETFCAP"] } },
     ...given,
     root,
     ...isEmpty ? { env: { ...ENVIRONMENT, ...env } } : {},

@@ -28,6 +28,7 @@ isolatedTest("nsrun build writes an executable, and nsrun inspect tells what it 
 
     const told = await stdoutOf(["inspect", jail], ALL);
     assertStringIncludes(told, `"sh" "-c" "echo $$ $A \\"$@\\"" "-" for ${Deno.build.arch}, or any other command\n`);
+    assertStringIncludes(told, `\nof the command: {"env":{"A":"1"}}\n`);
     assertStringIncludes(told, `mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID|MS_NODEV, "mode=1777,size=1m")`);
     const { namespace, options, steps } = JSON.parse(await stdoutOf(["inspect", "--json", jail], ALL));
     assertEquals([namespace.hostname, options.anyCommand, options.env], ["box", true, { A: "1" }]);

@@ -25,6 +25,25 @@ Deno.test("nsrun --inherit-fd refuses what is not open, or no descriptor beyond 
   assertStringIncludes((await nsrun(["--inherit-fd", "2", "true"])).stderr, "must be an integer from 3 to 255");
 });
 
+Deno.test("nsrun --inherit-fd hands on none of nsrun's own descriptors", () => {
+  const file = Deno.makeTempFileSync({ suffix: ".json" });
+  try {
+    Deno.writeTextFileSync(file, JSON.stringify({ init: true, timeoutMs: 60_000 }));
+    for (const fd of [3, 4, 5, 8, ...Array.from({ length: 20 }, (_, index) => 11 + index)]) {
+      const argv = nsrunArgv(["--config", file, "--inherit-fd", String(fd), "true"], { permissions: ["-A"] });
+      const { code, stderr } = new Deno.Command("sh", { args: ["-c", `exec "$@" ${fd}>&-`, "sh", ...argv] })
+        .outputSync();
+      assertEquals(code, 125, `${fd}`);
+      assertStringIncludes(
+        new TextDecoder().decode(stderr),
+        `Cannot connect descriptor ${fd} for --inherit-fd: Bad file`,
+      );
+    }
+  } finally {
+    Deno.removeSync(file);
+  }
+});
+
 isolatedTest("build() hands on descriptors, but has no other end for pipes", async () => {
   const path = Deno.makeTempFileSync();
   try {

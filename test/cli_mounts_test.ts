@@ -34,8 +34,8 @@ Deno.test("options of mounts keep their order", () => {
 
 Deno.test("each option of mounts is what the library takes", () => {
   const cases: readonly (readonly [string, string, unknown])[] = [
-    ["bind", "/a:/b:ro,nosuid,no-recursive,if-missing=skip", {
-      ...{ type: "bind", source: "/a", target: "/b", readonly: true, nosuid: true },
+    ["bind", "/a:/b:ro,nosuid,inside,no-recursive,if-missing=skip", {
+      ...{ type: "bind", source: "/a", target: "/b", readonly: true, nosuid: true, inside: true },
       ...{ recursive: false, ifMissing: "skip" },
     }],
     ["bind", String.raw`/a\:b:/c\\d`, { type: "bind", source: "/a:b", target: "/c\\d" }],

@@ -113,9 +113,13 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
   console.log(
     `${words}${ids.length === 0 ? "" : ` as ${ids.join(", ")}`} for ${arch}${
       anyCommand ? ", or any other command" : ""
-    }${timeoutMs === undefined ? "" : `, for ${timeoutMs} ms`}`,
+    }${timeoutMs === undefined ? "" : `, for ${Number(timeoutMs)} ms`}`,
   );
-  console.log(`options: ${visible(JSON.stringify(namespace, withoutBytes))}\n`);
+  console.log(`options: ${visible(JSON.stringify(namespace, withoutBytes))}`);
+  const { args: _, ...others } = options;
+  const more = Object.entries(others).filter(([, value]) => !["[]", "{}", "false"].includes(JSON.stringify(value)));
+  if (more.length > 0) console.log(`of the command: ${visible(JSON.stringify(Object.fromEntries(more)))}`);
+  console.log();
   console.log(
     reproduced
       ? `Building it again gives the same bytes: it does this and nothing else.\n`

@@ -6,6 +6,7 @@
 
 import { NamespaceError } from "../errors.ts";
 import { OPTION_NAMES } from "../options.ts";
+import { visible } from "../quoted.ts";
 import { FAILED, inOptions, spelled } from "./words.ts";
 
 /** Exit status when the command is there and cannot be executed. */
@@ -22,6 +23,11 @@ export interface Failure {
 
 /** Tells an error as it is told to who typed the command line. */
 export function describeFailure(error: unknown): Failure {
+  const { message, status } = failureOf(error);
+  return { message: visible(message), status };
+}
+
+function failureOf(error: unknown): Failure {
   if (!(error instanceof Error)) return { message: String(error), status: FAILED };
   const refusal = error instanceof NamespaceError ? error : error.cause;
   if (refusal instanceof NamespaceError) return { message: refusalMessage(refusal), status: refusalStatus(refusal) };

@@ -71,7 +71,7 @@ const HELP = `${VERSION_TEXT}: runs a command in Linux namespaces of its own
   can be relative to the present folder. A backslash stands before a colon or comma that is part of a path.
 
       --bind SRC[:DST[:PARTS]]  A file or folder of the outside. PARTS: ro, nosuid, nodev, noexec, no-recursive,
-                              if-missing=error|skip|create
+                              inside (it is one of the inside), if-missing=error|skip|create
       --ro-bind SRC[:DST[:PARTS]]  The same, read-only
       --tmpfs DST[:PARTS]     A file system in memory. PARTS: size=16m, mode=755, nr-inodes=10k
       --proc DST[:PARTS]      The processes. PARTS: ro, hidepid=invisible, subset=pid

@@ -42,16 +42,17 @@ export function mountValue([option, value]: MountWord): MountOptions {
   switch (option) {
     case "bind":
     case "ro-bind": {
-      const parts = partsOf(words[2], name, ["if-missing"], [...FLAGS, "no-recursive"]);
+      const parts = partsOf(words[2], name, ["if-missing"], [...FLAGS, "inside", "no-recursive"]);
       if (option === "ro-bind" && parts.has("rw")) {
         throw new UsageError(`${name} and its part rw contradict each other`);
       }
       return {
         type: "bind",
-        source: outside(target),
+        source: parts.has("inside") ? target : outside(target),
         target: second === undefined ? undefined : plain(second),
         ...flagsOf(parts, name),
         ...(option === "ro-bind" ? { readonly: true } : {}),
+        inside: parts.has("inside") || undefined,
         recursive: parts.has("no-recursive") ? false : undefined,
         ifMissing: parts.get("if-missing") as "skip" | undefined, // The library knows which words there are.
       };

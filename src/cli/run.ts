@@ -10,6 +10,7 @@ import { become } from "../machine/become.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
+import { ABOVE_GIVEN } from "../plan/cgroup.ts";
 import type { Named } from "../plan/step.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
@@ -21,8 +22,8 @@ export const REFUSED = "--refused";
 
 /** In place of a descriptor. */
 export const NOTHING_READ = "-";
-/** And not MFD_CLOEXEC: the launcher and the diagnoser have it, and no command. */
-const MFD_ALLOW_SEALING: Named = { value: 2, name: "MFD_ALLOW_SEALING" };
+const MFD_SEALING: Named = { value: 3, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING" };
+const F_DUPFD: Named = { value: 0, name: "F_DUPFD" };
 
 /** This program once more, for the launcher to let it say why: it knows the machine better. */
 const DIAGNOSER = [
@@ -91,9 +92,19 @@ export async function run(argv: readonly string[]): Promise<number> {
 /** The diagnoser can read no file, nor a pipe again; what is in it may be a secret, so it is no argument. */
 async function handOver(read: string | undefined): Promise<string> {
   if (read === undefined) return NOTHING_READ;
-  const { sealedMemory } = await import("../process/memory.ts");
-  const content = { bytes: new TextEncoder().encode(read), name: "<files>" };
-  return String(sealedMemory(content, MFD_ALLOW_SEALING, { what: "keep the files that were read" }));
+  const [{ sealedMemory }, { execute }] = await Promise.all([
+    import("../process/memory.ts"),
+    import("../machine/files.ts"),
+  ]);
+  const why = { what: "keep the files that were read" };
+  const fd = sealedMemory({ bytes: new TextEncoder().encode(read), name: "<files>" }, MFD_SEALING, why);
+  // The launcher and the diagnoser are to have it; no command, whatever number it asks for, unless there are no more.
+  for (const lowest of [ABOVE_GIVEN, 3]) {
+    const tolerate = [["EINVAL", 0]] as const;
+    const [copy] = execute([{ call: "fcntl", args: [fd, F_DUPFD, lowest], ...why, tolerate }]);
+    if (copy! >= 0) return String(copy);
+  }
+  return NOTHING_READ;
 }
 
 function trace(line: string): void {

@@ -163,7 +163,11 @@ async function write(output: string | URL, image: Uint8Array): Promise<void> {
  * @throws {TypeError} When it was not built here, or is not whole.
  */
 export function inspect(image: Uint8Array<ArrayBuffer>): Origin {
-  return JSON.parse(originOf(bundleIn(image)), withBytes);
+  const origin: Origin = JSON.parse(originOf(bundleIn(image)), withBytes);
+  if (typeof origin?.options !== "object" || typeof origin.command !== "string") {
+    throw new TypeError("There is a plan in it, and not what it was made from");
+  }
+  return origin;
 }
 
 /**

@@ -92,7 +92,7 @@ export interface CgroupSteps {
 }
 
 /** The first number that no option can give a command. */
-const ABOVE_GIVEN = 256;
+export const ABOVE_GIVEN = 256;
 
 /**
  * Plans the cgroup.

@@ -335,13 +335,16 @@ class ViewPlan {
     this.#step("mount", [type, ".", type, flags(attributes, MOUNT_FLAG_NAMES), data], what);
   }
 
-  #bind({ source, target, recursive, flags, ifMissing }: Extract<MountSettings, { type: "bind" }>): void {
+  #bind(
+    { source, target, recursive, flags, inside, ifMissing }: Extract<MountSettings, { type: "bind" }>,
+  ): void {
+    const isInside = inside || this.sourcesAreInside;
     const what = `bind "${source}"${flags.readonly ? " read-only" : ""}${source === target ? "" : ` at "${target}"`}`;
-    if (ifMissing === "create") this.#makeSource(source);
+    if (ifMissing === "create") this.#makeSource(source, isInside);
     const cover = this.#covers.of(target);
     const parent = cover.makes && cover.path !== target ? this.#parentOf(target, what) : undefined;
     this.#unless(ifMissing === "skip" ? ["ENOENT", "ENOTDIR"] : [], () => {
-      const tree = this.#source(source, recursive, what);
+      const tree = this.#source(source, recursive, isInside, what);
       if (parent !== undefined) this.#makeLike(tree, parent, nameOf(target), what);
       if (parent !== undefined && cover.isBare && !this.#links.has(target)) { // It is what was made just now, or before.
         this.#step("move_mount", [tree, "", parent, nameOf(target), F_EMPTY], what);
@@ -367,8 +370,8 @@ class ViewPlan {
   }
 
   /** What is at a path, attached nowhere. */
-  #source(path: string, recursive: boolean, what: string): Descriptor {
-    if (!this.sourcesAreInside) {
+  #source(path: string, recursive: boolean, isInside: boolean, what: string): Descriptor {
+    if (!isInside) {
       return this.#step("open_tree", [AT_FDCWD, path, recursive ? CLONE_ALL : CLONE_ONE], what);
     }
     const place = this.#open(path, what);
@@ -378,12 +381,12 @@ class ViewPlan {
   }
 
   /** Makes the folder that is to be bound, which was asked for in so many words. */
-  #makeSource(source: string): void {
-    const where = this.sourcesAreInside ? "" : " outside";
+  #makeSource(source: string, isInside: boolean): void {
+    const where = isInside ? "" : " outside";
     for (let end = source.indexOf("/", 1);; end = source.indexOf("/", end + 1)) {
       const folder = end < 0 ? source : source.slice(0, end);
       const what = `make the folder "${folder}"${where}`;
-      if (this.sourcesAreInside) this.#makeFolder(folder, what);
+      if (isInside) this.#makeFolder(folder, what);
       else this.#step("mkdirat", [AT_FDCWD, folder, mode(0o755)], what, { tolerate: [["EEXIST", 0]] });
       if (end < 0) return;
     }

@@ -109,7 +109,7 @@ const MODES = [
 /**
  * What container engines refuse: what changes the system itself, or is a large piece of the kernel that ordinary
  * programs do without. And set-user-ID and set-group-ID bits, which count for all outside in a file that is bound: where
- * root is the caller, the command's files are root's there.
+ * root is the caller, the command's files are root's there. It says nothing of file capabilities, which take CAP_SETFCAP.
  */
 export function defaultProfile(): SeccompProfile {
   return {

@@ -320,6 +320,14 @@ const EXECUTIONS: readonly (readonly [
     /Install that, or change the line/,
   ],
   [
+    "an interpreter whose name could mislead a terminal",
+    `printf '#!\\033[31m/nope\\n' > x; chmod +x x`,
+    "/mnt/x",
+    "ENOENT",
+    /its first line says "#!\\u001b\[31m\/nope"/,
+    /Install that, or change the line/,
+  ],
+  [
     "an interpreter that is missing of a command in PATH",
     `echo "#!/usr/bin/pythom" > /mnt/xyzzy; chmod +x xyzzy`,
     "xyzzy",

@@ -100,6 +100,22 @@ for (const user of USERS) {
   });
 }
 
+isolatedTest("it is run as nobody else than who runs it", async () => {
+  const jail = await built({ privateUts: true }, "id", { args: ["-u"] });
+  Deno.chmodSync(jail, 0o4755);
+  const { code, stdout, stderr } = await as("nobody", [jail]);
+  assertEquals([code, stdout], [125, ""]);
+  assertStringIncludes(stderr, "this file must have no set-user-ID or set-group-ID bit, and no capabilities");
+  assertEquals((await as("root", [jail])).stdout, "0\n");
+});
+
+isolatedTest("a command is named without what could mislead a terminal", async () => {
+  const jail = await built({ privateUts: true }, "/no/\x1b[31mcommand", {});
+  const { code, stderr } = await runArgv([jail]);
+  assertEquals(code, 127);
+  assertStringIncludes(stderr, 'Cannot execute "/no/\\u001b[31mcommand"');
+});
+
 isolatedTest("anyCommand replaces the command by the arguments at run time", async () => {
   const jail = await built({ privatePid: true }, "echo", { args: ["one"], anyCommand: true });
   assertEquals((await runArgv([jail])).stdout, "one\n");

@@ -72,6 +72,10 @@ Deno.test("sandboxOptions() lets any option take the place of its own", () => {
   assertEquals({ ...sandboxOptions({ root: "/srv" }), mounts: [] }, { ...rest, root: "/srv", mounts: [] });
   assertEquals(sandboxOptions({ env: { USER: "me", A: "1" } }), { ...preset, env: { ...env, USER: "me", A: "1" } });
   assertEquals(validate(sandboxOptions({ seccomp: false })).seccomp, undefined);
+  const dropped: NamespaceOptions["capabilities"] = { drop: ["CAP_MKNOD", "CAP_SETFCAP"] };
+  const { disableUserNamespaces: _, ...others } = preset;
+  assertEquals(sandboxOptions({ privateUser: true }), { ...others, privateUser: true, capabilities: dropped });
+  assertEquals(sandboxOptions({ privateUser: true, capabilities: "none" }).capabilities, "none");
   const mine: MountOptions = { type: "tmpfs", target: "/mine" };
   assertEquals(sandboxOptions({ mounts: [mine] }).mounts!.at(-2), mine);
   const { mounts } = sandboxOptions({ privatePid: false });

@@ -6,7 +6,7 @@ import { errnoName } from "../../src/abi/errno.ts";
 import type { Architecture } from "../../src/abi/syscalls.ts";
 import { numbersOf } from "../../src/seccomp/syscalls.ts";
 import { launcherFd } from "../../src/process/init.ts";
-import { nsrunArgv, stdoutOf } from "../support/cli.ts";
+import { nsrun, stdoutOf } from "../support/cli.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
 import { runArgv, runProgram, type User } from "../support/program.ts";
@@ -300,7 +300,7 @@ for (const user of USERS) {
       Deno.writeTextFileSync(file, JSON.stringify({ default: "allow", rules }));
       const words = ["--seccomp", file, "sh", "-c", "trap '' USR1; kill -USR1 $$ 2>&-; echo $?"];
       assertEquals(await stdoutOf(words, { user, permissions: ["--allow-ffi", `--allow-read=${file}`] }), "1\n");
-      const { code, stderr } = await runArgv(nsrunArgv(words, { user }));
+      const { code, stderr } = await nsrun(words, { user });
       assertEquals([code, stderr.includes(`--seccomp needs to read "${file}"`)], [125, true]);
     } finally {
       Deno.removeSync(file);

@@ -1,8 +1,9 @@
 // Ways out of a root of its own, each tried for real: none may lead to what is outside, nor change it.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { MountOptions, NamespaceOptions } from "../../mod.ts";
+import { type MountOptions, Namespace, type NamespaceOptions } from "../../mod.ts";
 import { sandboxOptions } from "../../src/sandbox.ts";
+import { toldIn } from "../support/ephemeral.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { runAs, USERS } from "../support/nobody.ts";
 
@@ -32,6 +33,8 @@ const boundReadonly = (folder: string): readonly MountOptions[] => [
   { type: "hide", target: "/work/hidden" },
   { type: "hide", target: "/work/secret" },
 ];
+
+const SETXATTR = { x86_64: 188, aarch64: 5 }[Deno.build.arch];
 
 const ATTEMPTS: readonly Attempt[] = [
   { name: "the outer path", script: "ls -d $OUT; cat $OUT/secret", says: /No such file/ },
@@ -212,6 +215,18 @@ const ATTEMPTS: readonly Attempt[] = [
     says: /^0 total$/m,
   },
   {
+    name: "capabilities of a file that is left in what is bound",
+    mounts: (folder) => [{ type: "bind", source: folder, target: "/work" }],
+    options: { privateUser: true },
+    script: `cp /bin/true /work/able; ${
+      perl(
+        `my ($file, $name, $value) = ("/work/able", "security.capability", pack("V5", 0x02000001, 0xc2, 0, 0, 0)); ` +
+          `syscall(${SETXATTR}, $file, $name, $value, 20, 0) == 0 and print "${SECRET}"; print "$!\\n"`,
+      )
+    }; rm /work/able`,
+    says: /^Operation not permitted$/m,
+  },
+  {
     name: "/proc/<pid>/root of what is outside",
     script: "for p in /proc/[0-9]*; do cat $p/root$OUT/secret; done",
     says: /No such file/,
@@ -253,6 +268,21 @@ for (const user of USERS) {
     });
   }
 }
+
+isolatedTest("what is the system's in /proc is covered where the caller's /proc does not have it", async () => {
+  const said = await toldIn(
+    new Namespace({ privateMount: true }),
+    "root",
+    `
+    const value = Deno.readTextFileSync("/proc/sys/vm/swappiness").trim();
+    new Deno.Command("mount", { args: ["-t", "proc", "-o", "subset=pid", "proc", "/proc"] }).outputSync();
+    const ns = Namespace.sandbox({ privateUser: { uid: 1000, gid: 1000 } }); // Without disableUserNamespaces.
+    const args = ["-c", "exec 2>&1; id -u; echo " + value + " >/proc/sys/vm/swappiness && echo written"];
+    const sysctl = await Deno.stat("/proc/sys/vm").then(() => "there", () => "not there");
+    console.log(JSON.stringify([sysctl, text(ns.command("sh", { args, env: { LC_ALL: "C" } }).outputSync().stdout)]));`,
+  );
+  assertEquals(said, ["not there", "1000\nsh: 1: cannot create /proc/sys/vm/swappiness: Read-only file system\n"]);
+});
 
 isolatedTest("a link that is exchanged while mounts are made leads nowhere else (CVE-2021-30465)", async () => {
   const folder = Deno.makeTempDirSync({ prefix: "namespace-escape-" });

@@ -33,6 +33,7 @@ export const VIEW_SETS: readonly OptionSet[] = [
         { type: "bind", source: "/etc", target: "/mnt/deep/er/etc", readonly: true, noexec: true },
         { type: "bind", source: "/etc/passwd", target: "/mnt/deep/er/passwd" },
         { type: "bind", source: "/nowhere", ifMissing: "skip" },
+        { type: "bind", source: "/mnt/deep/er", target: "/mnt/again", inside: true, readonly: true },
         { type: "bind", source: "/etc", target: "/nowhere", ifMissing: "skip" },
         { type: "dev", target: "/mnt/dev" },
         { type: "overlay", target: "/mnt/overlay", lower: ["/etc", "/usr"] },
