@@ -32,7 +32,8 @@ export interface Look {
   readonly mounts: readonly MountPoint[];
   /** What is in a folder; undefined where that cannot be read. */
   entries(path: string): readonly Entry[] | undefined;
-  isFolder(path: string): boolean;
+  /** Undefined where it cannot be seen, such as a file system whose server is gone. */
+  isFolder(path: string): boolean | undefined;
   /** Where a symbolic link leads. */
   link(path: string): string;
   /** Whether the caller may make something in a folder. */
@@ -208,11 +209,14 @@ export class ViewPlanner {
     const root = this.#look.mounts.find(({ path }) => path === "/");
     const isLayered = root !== undefined && this.#isLayered("/", root);
     const rootOptions: string | OverlayRoot = isLayered ? { overlay: this.#layer("/") } : "host";
+    if (!isLayered) this.#mounts.push({ type: "remount", target: "/", readonly: true, recursive: false });
     for (const mount of this.#look.mounts) {
       const { path } = mount;
       if (path === "/" || this.#isElsewhere(path) || this.#bound.some((other) => isIn(path, other))) continue;
       if (!isNameable(path)) continue;
-      if (this.#isLayered(path, mount) && this.#look.isFolder(path)) this.#overlay(path);
+      const isFolder = this.#look.isFolder(path);
+      if (isFolder === undefined) continue;
+      if (isFolder && this.#isLayered(path, mount)) this.#overlay(path);
       else this.#bindReadonly(path);
     }
     for (const path of this.#request.readonly) {
@@ -256,8 +260,8 @@ export class ViewPlanner {
 
   #place(path: string, made: string): void {
     const { mounts } = this.#look;
-    const own = deepest(mounts, path)!;
-    const isFixed = !this.#isLayered(path, own);
+    const own = deepest(mounts, path); // None where the root is no mount, as in a chroot.
+    const isFixed = own === undefined || !this.#isLayered(path, own);
     const isOnWay = [...mounts.map((mount) => mount.path), ...this.#request.readonly].some((other) =>
       other !== path && isIn(other, path)
     );

@@ -59,7 +59,9 @@ export function setAttributes(
     ...surplus.map((name): Step => ({ call: remove, args: [path, pathArgument(name)], ...why })),
     ...[...wanted].map(([name, value]): Step => {
       const bytes: Bytes = { bytes: value, name: `<${value.length} bytes>` };
-      return { call: set, args: [path, pathArgument(name), bytes, value.length, 0], ...why };
+      const step: Step = { call: set, args: [path, pathArgument(name), bytes, value.length, 0], ...why };
+      // What a system has given a file of its own accord, such as "btrfs.compression", another may know nothing of.
+      return SET_ON_PURPOSE.test(name) ? step : { ...step, tolerate: [["EOPNOTSUPP", 0]] };
     }),
   ];
 }

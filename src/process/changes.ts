@@ -93,10 +93,10 @@ export function withChanges<T>(
   }
 }
 
-function findChanges({ layers, open, made, mark }: Written, access: Access): readonly FoundChange[] {
+function findChanges({ layers, open, made, mark, withheld }: Written, access: Access): readonly FoundChange[] {
   const found = [
-    ...layers.flatMap((layer) => new Comparison(layer, mark, access).changes()),
-    ...open.flatMap((layer) => new Comparison(layer, mark, access).changesAround(made)),
+    ...layers.flatMap((layer) => new Comparison(layer, mark, access, withheld.get(layer.upper)).changes()),
+    ...open.flatMap((layer) => new Comparison(layer, mark, access, withheld.get(layer.upper)).changesAround(made)),
   ];
   const inOrder = found.map((change) => ({ change, key: change.path.replaceAll("/", "\0") }));
   return inOrder.sort((a, b) => a.key < b.key ? -1 : 1).map(({ change }) => change);
@@ -193,12 +193,14 @@ class Comparison {
   readonly #mark: string;
   readonly #access: Access;
   readonly #path: BytePath;
+  readonly #withheld: ReadonlySet<string>;
   readonly #found: FoundChange[] = [];
 
-  constructor(layer: Layer, mark: string, access: Access) {
+  constructor(layer: Layer, mark: string, access: Access, withheld: ReadonlySet<string> = new Set()) {
     this.#layer = layer;
     this.#mark = mark;
     this.#access = access;
+    this.#withheld = withheld;
     this.#path = layer.path === "/" ? "" : bytePath(layer.path);
   }
 
@@ -242,7 +244,7 @@ class Comparison {
   #compareTop(upper: number, lower: number): Folder {
     const now = statusOf(upper);
     const isMerged = lower >= 0;
-    const before = isMerged ? statusOf(lower) : undefined;
+    const before = isMerged ? statusOf(lower, this.#withheld) : undefined;
     const isOwn = this.#mark !== MARKS.user || now.uid === before?.uid && now.gid === before.gid;
     if (
       before === undefined || isOwn && !(isSame(now, before) && isSameAttributes(now.attributes!, before.attributes!))
@@ -363,8 +365,9 @@ function openFolder(path: string, tolerate: Step["tolerate"] = []): number {
 
 const NOT_THERE = [["ENOENT", 0], ["ENOTDIR", 0], ["ELOOP", 0]] as const;
 
-function statusOf(folder: number): FoundStatus {
-  return { ...statuses(folder, [""], OPTION)[0]!, attributes: attributesOf(folder, [""])[0]! };
+function statusOf(folder: number, besides: ReadonlySet<string> = new Set()): FoundStatus {
+  const attributes = new Map([...attributesOf(folder, [""])[0]!].filter(([name]) => !besides.has(name)));
+  return { ...statuses(folder, [""], OPTION)[0]!, attributes };
 }
 
 /** Whether a file in the layer has the content of the one under it; not where one of them cannot be read. */

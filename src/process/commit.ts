@@ -78,6 +78,8 @@ interface Commit {
   readonly links: Map<string, Made>;
   /** What was made of each change: an inode. */
   readonly made: Map<FoundChange, bigint>;
+  /** What was there, by its inode under its other name: an overlay copies it to rename it, which may give it another. */
+  readonly moved: Map<FoundChange, bigint>;
 }
 
 /**
@@ -91,7 +93,7 @@ interface Commit {
 export function commitChanges(changes: readonly FoundChange[], written: Access, journal: string): void {
   const units = unitsOf(changes);
   if (units.length === 0) return;
-  const commit: Commit = { written, outside: new Access(), links: new Map(), made: new Map() };
+  const commit: Commit = { written, outside: new Access(), links: new Map(), made: new Map(), moved: new Map() };
   try {
     refuseMounts(units);
     writeJournal(journal, units);
@@ -393,7 +395,7 @@ function linkTo({ folder, to: from }: Made, to: number, entry: Entry): boolean {
   if (at < 0) return false; // It is made, and closed already.
   try {
     const args = [at, pathArgument(from), to, pathArgument(entry.to), 0];
-    const tolerate = [["EXDEV", 0], ["EMLINK", 0], ["ENOENT", 0]] as const;
+    const tolerate = [["EXDEV", 0], ["EMLINK", 0], ["ENOENT", 0], ["EACCES", 0]] as const;
     return execute([{ call: "linkat", args, ...because("link", entry.path), tolerate }])[0] === 0;
   } finally {
     library().close(at);
@@ -443,7 +445,12 @@ function shown(path: BytePath): string {
 function place(unit: Unit, commit: Commit): boolean {
   const { change, name, other } = unit;
   if (!isMade(change) && change.now !== undefined) {
-    setFolder(unit, commit, change.now, change.before!);
+    try {
+      setFolder(unit, commit, change.now, change.before!);
+    } catch (error) {
+      tried([() => takeBack(unit, commit)]); // Some of it may be done.
+      throw error;
+    }
     return true;
   }
   if (change.before === undefined) rename(unit, commit, other, name, NO_REPLACE, "make");
@@ -454,7 +461,18 @@ function place(unit: Unit, commit: Commit): boolean {
     const tolerate = change.before.type === "directory" ? [["EXDEV", 0]] as const : [];
     if (!rename(unit, commit, from, to, how, verb, tolerate)) return false;
   }
-  if (commit.made.has(change)) refuseOthers(unit, commit);
+  try {
+    if (change.before !== undefined) {
+      inFolder(unit.folder, commit, (parent) => {
+        const [found] = statuses(parent, [other], OPTION);
+        if (found !== undefined) commit.moved.set(change, found.inode);
+      });
+    }
+    if (commit.made.has(change)) refuseOthers(unit, commit);
+  } catch (error) {
+    takeBack(unit, commit);
+    throw error;
+  }
   return true;
 }
 
@@ -547,7 +565,8 @@ function removeOther({ change, folder, other }: Unit, commit: Commit): void {
   inFolder(folder, commit, (parent) => {
     const [found] = statuses(parent, [other], OPTION);
     if (found === undefined) return;
-    if (found.inode === change.before?.inode || found.inode === commit.made.get(change)) remove(parent, folder, other);
+    const ours = [change.before?.inode, commit.moved.get(change), commit.made.get(change)];
+    if (ours.includes(found.inode)) remove(parent, folder, other);
   });
 }
 

@@ -42,7 +42,7 @@ import {
 import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
 import { CLOSE_THE_REST, connectStdio } from "../plan/stdio.ts";
 import type { Named, Plan, Step } from "../plan/step.ts";
-import { attributesOf, setAttributes, setOnPurpose } from "./attributes.ts";
+import { type Attributes, attributesOf, setAttributes, setOnPurpose } from "./attributes.ts";
 
 const OPTION = "ephemeral";
 /** Overlays put a mark on folders that hide what is under them: `trusted` ones are root's, outside of user namespaces. */
@@ -59,6 +59,8 @@ export interface Written {
   readonly open: Layout["open"];
   /** What was there from the start. */
   readonly made: Layout["made"];
+  /** What folders of the store could not be given of the attributes of those outside: they are as there. */
+  readonly withheld: ReadonlyMap<string, ReadonlySet<string>>;
   /** The extended attribute of folders that hide what is under them. */
   readonly mark: string;
   /** The path of a file of paths that a commit uses and is to leave nothing at: see {@linkcode REMOVE}. */
@@ -143,6 +145,7 @@ class Prepared implements Written {
   readonly layers: Layout["layers"];
   readonly open: Layout["open"];
   readonly made: Layout["made"];
+  readonly withheld = new Map<string, Set<string>>();
   readonly mark: string;
   readonly journal: string;
   readonly #hasUser: boolean;
@@ -168,7 +171,9 @@ class Prepared implements Written {
     this.journal = `${store}/journal`;
     this.#remover = new Remover(store); // Not sooner than there is somebody to remove it.
     try {
-      make([{ type: "directory", path: store }, ...layout.made], this.#hasUser);
+      // What is made in it gets nothing of what it got itself.
+      make([{ type: "directory", path: store }], this.#hasUser, this.withheld);
+      make(layout.made, this.#hasUser, this.withheld);
     } catch (error) {
       this.#remover.removeSync();
       throw error;
@@ -179,13 +184,14 @@ class Prepared implements Written {
   settingsIn(folder: string, isDeno: boolean): Settings {
     for (const place of placesOf(this.#asked, folder)) {
       if (this.#opened.has(place)) continue;
-      make(this.#planner.open(place), this.#hasUser);
+      make(this.#planner.open(place), this.#hasUser, this.withheld);
       this.#opened.add(place);
     }
     this.#mounts++;
     make(
       this.layers.map(({ work }): Made => ({ type: "directory", path: workOf(work!, this.#mounts) })),
       this.#hasUser,
+      this.withheld,
     );
     const caches = isDeno ? denoCache() : [];
     return withView(this.#asked, { ...this.#layout, last: [...caches, ...this.#layout.last] }, this.#mounts);
@@ -262,7 +268,10 @@ function lookOf(mounts: Look["mounts"], { uid, gid }: Caller): Look {
         return [{ name: shownPath(name), type: known ? type : "other" }];
       });
     },
-    isFolder: (path: string): boolean => status(path)?.type === "directory",
+    isFolder(path: string): boolean | undefined {
+      const found = status(path);
+      return found && found.type === "directory";
+    },
     link: (path: string): string => shownPath(links(AT_FDCWD, [bytePath(path)], OPTION)[0]!),
     isWritable: (path: string): boolean => facts.allows(path, "write"),
     isOwn(path: string): boolean {
@@ -289,7 +298,7 @@ function withView(settings: Settings, { root, mounts, places, last }: Layout, mo
 }
 
 /** Makes what is to be in the store. */
-function make(made: readonly Made[], hasUser: boolean): void {
+function make(made: readonly Made[], hasUser: boolean, withheld: Map<string, Set<string>>): void {
   const likes = statuses(AT_FDCWD, made.map(({ like }) => bytePath(like ?? "/")), OPTION);
   const steps: Step[] = [];
   const permissions: Step[] = [];
@@ -306,24 +315,35 @@ function make(made: readonly Made[], hasUser: boolean): void {
     permissions.push({ call: "fchmodat", args: [AT_FDCWD, path, mode(all & kept)], ...why });
   }
   executeAll(steps);
-  giveAttributes(made);
+  giveAttributes(made, withheld);
   executeAll(permissions.reverse()); // They may forbid to make what is in a folder.
 }
 
-/** Access control lists, and what else somebody has set: what is made in a folder may get them from it. */
-function giveAttributes(made: readonly Made[]): void {
-  const alike = made.filter((one): one is Made & { like: string } => one.like !== undefined);
+/**
+ * Access control lists, and what else somebody has set: those of what a folder is like, and none that it got from the one it
+ * is in. What the file system of the store knows nothing of, or has no room for, is withheld.
+ */
+function giveAttributes(made: readonly Made[], withheld: Map<string, Set<string>>): void {
+  const folders = made.filter(({ type }) => type === "directory");
+  const alike = folders.flatMap(({ path, like }) => like === undefined ? [] : [{ path, like }]);
   const root = openFolder("/");
   try {
-    const all = attributesOf(root, alike.map(({ like }) => bytePath(like.slice(1))));
-    for (const [index, { path }] of alike.entries()) {
-      const attributes = setOnPurpose(all[index]!);
-      if (attributes.size === 0) continue;
+    const from = (paths: readonly string[]) => attributesOf(root, paths.map((path) => bytePath(path.slice(1))));
+    const given = from(alike.map(({ like }) => like));
+    const wanted = new Map(alike.map(({ path }, index) => [path, setOnPurpose(given[index]!)]));
+    for (const [index, present] of from(folders.map(({ path }) => path)).entries()) {
+      const { path } = folders[index]!;
+      const attributes: Attributes = wanted.get(path) ?? new Map();
+      if (attributes.size + setOnPurpose(present).size === 0) continue;
       const folder = openFolder(path);
       try {
-        executeSteps(
-          setAttributes(folder, attributes, { what: `set attributes of ${JSON.stringify(path)}`, option: OPTION }),
-        );
+        const why = { what: `set attributes of ${JSON.stringify(path)}`, option: OPTION };
+        executeSteps(setAttributes(folder, new Map(), why, present));
+        for (const [name, value] of attributes) {
+          const [step] = setAttributes(folder, new Map([[name, value]]), why) as [Step];
+          const [result] = executeSteps([{ ...step, tolerate: [["EOPNOTSUPP", 0], ["ENOSPC", 0], ["E2BIG", 0]] }]);
+          if (result! < 0) withheld.set(path, (withheld.get(path) ?? new Set()).add(name));
+        }
       } finally {
         library().close(folder);
       }
@@ -393,8 +413,9 @@ class Remover {
 const REMOVE = `
 here=; rm -f --one-file-system 2>/dev/null && here=--one-file-system
 remove() {
-  [ $# = 0 ] || rm -rf $here -- "$@" 2>/dev/null ||
-    { find "$@" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\;; rm -rf $here -- "$@"; }
+  [ $# = 0 ] || { [ "$here" ] && rm -rf $here -- "$@" 2>/dev/null; } ||
+    { find "$@" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\;;
+      find "$@" -xdev -depth ! -type d -exec rm -f {} +; find "$@" -xdev -depth -type d -exec rmdir {} +; }
 }
 if [ "$0" = remove ]; then
   for path; do

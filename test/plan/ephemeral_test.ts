@@ -70,8 +70,8 @@ const REQUEST: ViewRequest = {
 };
 
 /** What is mounted, in short. */
-function shorten(request: Partial<ViewRequest>): readonly string[] {
-  const { root, mounts, last } = new ViewPlanner(LOOK, { ...REQUEST, ...request }).plan();
+function shorten(request: Partial<ViewRequest>, look: Partial<Look> = {}): readonly string[] {
+  const { root, mounts, last } = new ViewPlanner({ ...LOOK, ...look }, { ...REQUEST, ...request }).plan();
   const told = [...mounts, ...last].map((mount) => {
     const { type, target } = mount;
     return `${type} ${target}${mount.type === "bind" && mount.readonly === true ? " ro" : ""}`;
@@ -162,4 +162,18 @@ Deno.test("ViewPlanner makes the folders on the way to mounts anew in a user nam
   }
   planner.open("/usr/src");
   assertEquals(places.map((mount) => "target" in mount && mount.target), ["/usr/src", "/usr/src/mine"]);
+});
+
+Deno.test("ViewPlanner leaves a root read-only that cannot be under an overlay, and leaves out what cannot be seen", () => {
+  const mounts = LOOK.mounts.map((mount) => mount.path === "/" ? { ...mount, type: "fuse.bindfs" } : mount);
+  const isFolder = (path: string) => path === "/secret/mount" ? undefined : true;
+  const planned = shorten({}, { mounts, isFolder });
+  assertEquals(planned.slice(0, 2), ["host", "remount /"]);
+  assertEquals(planned.filter((mount) => mount.includes("/secret")), []);
+});
+
+Deno.test("ViewPlanner has nothing to be written to where the root is no mount", () => {
+  const mounts = LOOK.mounts.filter(({ path }) => path === "/home");
+  const planned = shorten({ hasUser: true }, { mounts });
+  assertEquals(planned.filter((mount) => mount.includes("/usr")), ["bind /usr ro"]);
 });

@@ -82,22 +82,18 @@ isolatedTest("what cannot be put back, since there is something else by then, st
   });
 });
 
+/** An access control list that lets user 1234 do everything, as in posix_acl_xattr.h of Linux. */
+const LIST = Uint8Array.from([
+  [2, 0, 0, 0],
+  ...[[1, 7, -1], [2, 7, 1234], [4, 5, -1], [16, 7, -1], [32, 0, -1]].map(([tag, permissions, id]) => {
+    return [tag!, 0, permissions!, 0, ...new Uint8Array(Int32Array.of(id!).buffer)];
+  }),
+].flat());
+
 isolatedTest("what is committed has no more access than it had inside, whatever the folder gives", async () => {
-  const acl = (...entries: [number, number, number][]): Uint8Array => {
-    const bytes = new DataView(new ArrayBuffer(4 + 8 * entries.length));
-    bytes.setUint32(0, 2, true);
-    for (const [index, [tag, permissions, id]] of entries.entries()) {
-      bytes.setUint16(4 + 8 * index, tag, true);
-      bytes.setUint16(6 + 8 * index, permissions, true);
-      bytes.setUint32(8 + 8 * index, id, true);
-    }
-    return new Uint8Array(bytes.buffer);
-  };
-  const none = 0xffff_ffff;
-  const list = acl([1, 7, none], [2, 7, 1234], [4, 5, none], [16, 7, none], [32, 0, none]);
   await withFolder(async (folder) => {
     sh("mkdir given secret; echo 1 > secret/s; chmod 640 secret/s", folder);
-    setAttribute(`${folder}/given`, "system.posix_acl_default", list);
+    setAttribute(`${folder}/given`, "system.posix_acl_default", LIST);
     await using ns = new Namespace({ ephemeral: true });
     run(ns, "mv secret/s given/s; echo 2 > given/new", folder);
     await ns.commit();
@@ -105,6 +101,36 @@ isolatedTest("what is committed has no more access than it had inside, whatever 
     assertEquals(Deno.statSync(`${folder}/given/s`).mode! & 0o777, 0o640);
     assert(attribute(`${folder}/given/new`, "system.posix_acl_access") !== undefined);
     assertEquals(await ns.changes(), []);
+  });
+});
+
+isolatedTest("a view has nothing of the folder that what is written goes to", async () => {
+  await withFolder(async (folder) => {
+    sh("mkdir store work", folder);
+    setAttribute(`${folder}/store`, "system.posix_acl_default", LIST);
+    await using ns = new Namespace({ ephemeral: { dir: `${folder}/store` } });
+    run(ns, "echo 1 > f", `${folder}/work`);
+    assertEquals((await ns.changes()).map(({ path, mode }) => [path, mode]), [[`${folder}/work/f`, 0o644]]);
+  });
+});
+
+isolatedTest("a folder that can be changed in part alone is not changed", async () => {
+  await withFolder(async (folder) => {
+    const said = await toldIn<unknown[]>(
+      new Namespace({ privateMount: true }),
+      "root",
+      `
+      const folder = ${JSON.stringify(folder)};
+      const sh = (script) => text(new Deno.Command("sh", { args: ["-ec", script], cwd: folder }).outputSync().stdout);
+      sh("mkdir mnt; mount -t ramfs ramfs mnt; mkdir mnt/d"); // It has no attributes.
+      await using ns = new Namespace({ ephemeral: true });
+      const code = 'my ($f, $n, $v) = ("d", "user.x", "1"); syscall(${SETXATTR}, $f, $n, $v, 1, 0) == 0 or die $!';
+      const args = ["-ec", 'chown 1:1 d; perl -e "$0"', code];
+      const { stderr } = ns.command("sh", { args, cwd: folder + "/mnt" }).outputSync();
+      const refused = await ns.commit().catch(({ code }) => code);
+      console.log(JSON.stringify([text(stderr), refused, sh("stat -c %u:%g mnt/d")]));`,
+    );
+    assertEquals(said, ["", "EOPNOTSUPP", "0:0\n"]);
   });
 });
 
@@ -117,16 +143,17 @@ isolatedTest("folders that are under an overlay outside can be removed and repla
       const folder = ${JSON.stringify(folder)};
       const sh = (script) => text(new Deno.Command("sh", { args: ["-ec", script], cwd: folder }).outputSync().stdout);
       sh("mkdir -p l/gone/a l/moved l/file u w o; echo 1 > l/gone/a/f; echo 2 > l/moved/g; echo 3 > l/file/h");
+      sh("cd l; echo 5 > a; ln a b; echo 6 > c; ln c d"); // What is renamed there becomes a file of its own.
       sh("mount -t overlay -o lowerdir=l,upperdir=u,workdir=w,redirect_dir=off overlay o");
       const ns = new Namespace({ ephemeral: true });
-      const script = "rm -r gone; mv moved to; rm -r file; echo 4 > file";
+      const script = "rm -r gone; mv moved to; rm -r file; echo 4 > file; echo 7 >> a; rm c";
       const { code } = ns.command("sh", { args: ["-ec", script], cwd: folder + "/o" }).outputSync();
       await ns.commit();
       const left = await ns.changes();
       await ns.discard();
-      console.log(JSON.stringify([code, sh("find o | sort; cat o/to/g o/file"), left]));`,
+      console.log(JSON.stringify([code, sh("find o | sort; cat o/to/g o/file o/a o/b o/d"), left]));`,
     );
-    assertEquals(said, [0, "o\no/file\no/to\no/to/g\n2\n4\n", []]);
+    assertEquals(said, [0, "o\no/a\no/b\no/d\no/file\no/to\no/to/g\n2\n4\n5\n7\n5\n6\n", []]);
   });
 });
 
@@ -172,8 +199,29 @@ isolatedTest("a commit is of nothing where the path is empty, and seconds are en
   });
 });
 
+const SETXATTR = { x86_64: 188, aarch64: 5 }[Deno.build.arch];
+
 for (const user of USERS) {
   const lack = lacking("overlays in user namespaces");
+
+  isolatedTest(`files of several names can be in a folder that nobody can enter, as ${user}`, async () => {
+    await withFolder(async (folder) => {
+      giveTo(user, folder);
+      Deno.chmodSync(folder, 0o755);
+      const said = await told(
+        user,
+        `
+        const ns = new Namespace({ ephemeral: true, privateUser: true });
+        const script = "mkdir n n/a n/b; echo 1 > n/a/f; ln n/a/f n/b/f; chmod 0 n/a";
+        const { code } = ns.command("sh", { args: ["-ec", script], cwd: "${folder}" }).outputSync();
+        await ns.commit();
+        await ns.discard();
+        console.log(code);`,
+      );
+      assertEquals(said, 0);
+      assertEquals(["a", "b"].map((name) => Deno.readTextFileSync(`${folder}/n/${name}/f`)), ["1\n", "1\n"]);
+    });
+  }, lack);
 
   isolatedTest(`folders that are made anew in a view have all that those outside have, as ${user}`, async () => {
     await withFolder(async (folder) => {
