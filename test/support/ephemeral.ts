@@ -59,6 +59,12 @@ export function attribute(path: string, name: string): Uint8Array | undefined {
   return size! < 0 ? undefined : value.bytes.slice(0, size);
 }
 
+/** What a program begins with that runs scripts in a folder, outside of namespaces of its own. */
+export function outside(folder: string): string {
+  return `const folder = ${JSON.stringify(folder)};
+    const sh = (script) => text(new Deno.Command("sh", { args: ["-ec", script], cwd: folder }).outputSync().stdout);`;
+}
+
 /** {@linkcode told} of a program that runs in a namespace. */
 export async function toldIn<T>(around: Namespace, user: User, code: string): Promise<T> {
   const [command, ...args] = programArgv(`const text = (bytes) => new TextDecoder().decode(bytes);\n${code}`, {
