@@ -87,7 +87,8 @@ export class Namespace implements AsyncDisposable {
    * - Descriptors that the command inherits are the caller's, such as /dev/null or a log: root's command can change the
    *   permissions of those files. Give `stdin`, `stdout` and `stderr` as "null" or "piped" to what is not trusted.
    *
-   * A `hide` in /bin, /sbin or /lib* hides below /usr as well, and the other way round, as one can be a link to the other.
+   * A `hide` in /bin, /sbin or /lib* hides below /usr as well, and the other way round, as one can be a link to the other;
+   * a program that has more names than these two is seen by the others still.
    *
    * @param options Those that are given take the place of the preset's; `mounts` and `env` come after its own. With another
    * `root` the preset mounts nothing but /tmp and /proc and what covers that, and has no `env`.
@@ -259,7 +260,8 @@ export class Namespace implements AsyncDisposable {
    * @throws {RangeError} When there is no change at a path.
    * @throws {Deno.errors.Busy} While a command runs, and when something is not as it was told any more, here or outside: of
    * a folder that is removed that is what is directly in it, and that nothing is mounted in it.
-   * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
+   * @throws {NamespaceError} When a step is refused; then everything outside is as it was, and {@linkcode changes} is to be
+   * asked again.
    * @throws {AggregateError} When not all could be taken back then, or what was replaced could not all be removed.
    */
   async commit(which?: readonly (string | Change)[]): Promise<void> {
