@@ -273,7 +273,7 @@ export class Namespace implements AsyncDisposable {
     view.refuseIfBusy("commit changes");
     const select = (all: readonly FoundChange[]) => which === undefined ? all : selectChanges(all, which);
     if (view.written === undefined) select([]);
-    else withChanges(view.written, (all, access) => commitChanges(select(all), access, view.written!.journal));
+    else withChanges(view.written, (all, access) => commitChanges(select(all), access, view.written!));
   }
 
   /**

@@ -27,7 +27,7 @@ export interface Facts {
   /** Where a path leads. */
   place(path: string): Place | undefined;
   /** access(2). */
-  allows(path: string, access: "exist" | "write" | "execute"): boolean;
+  allows(path: string, access: "exist" | "read" | "write" | "execute"): boolean;
 }
 
 /** The facts of a machine that nobody has seen. */

@@ -15,7 +15,7 @@ import { library } from "./library.ts";
 
 /** So that neither a FIFO nor a terminal can do anything to who only looks. */
 const O_LOOK: Named = { value: 0o2004400, name: "O_RDONLY|O_NOCTTY|O_NONBLOCK|O_CLOEXEC" };
-const ACCESS = { exist: 0, execute: 1, write: 2 } as const;
+const ACCESS = { exist: 0, execute: 1, write: 2, read: 4 } as const;
 
 const HEAD_SIZE = 4096;
 /** More than any file that is asked for, but mountinfo where there are thousands of mounts. */

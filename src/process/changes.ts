@@ -18,6 +18,7 @@ import {
   shownPath,
   statuses,
 } from "../machine/files.ts";
+import { facts } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
@@ -93,13 +94,24 @@ export function withChanges<T>(
   }
 }
 
-function findChanges({ layers, open, made, mark, withheld }: Written, access: Access): readonly FoundChange[] {
+function findChanges(written: Written, access: Access): readonly FoundChange[] {
+  const { layers, open, made, mark, withheld } = written;
   const found = [
     ...layers.flatMap((layer) => new Comparison(layer, mark, access, withheld.get(layer.upper)).changes()),
     ...open.flatMap((layer) => new Comparison(layer, mark, access, withheld.get(layer.upper)).changesAround(made)),
   ];
-  const inOrder = found.map((change) => ({ change, key: change.path.replaceAll("/", "\0") }));
+  const left = found.filter((change) => !isCommitted(change, written.committed));
+  const inOrder = left.map((change) => ({ change, key: change.path.replaceAll("/", "\0") }));
   return inOrder.sort((a, b) => a.key < b.key ? -1 : 1).map(({ change }) => change);
+}
+
+/** Whether it was committed to where its owner cannot look, which is then no change, unless it was written to since. */
+function isCommitted({ path, now, before }: FoundChange, committed: Written["committed"]): boolean {
+  const was = committed.get(path);
+  if (was === undefined || now === undefined || !isUntouched(now, was)) return false;
+  return before === undefined
+    ? !facts.allows(shownPath(parentOf(path)), "execute")
+    : !facts.allows(shownPath(path), "read") && isSame(now, before);
 }
 
 /**

@@ -30,7 +30,7 @@ import { quoted } from "../quoted.ts";
 import { Access } from "./access.ts";
 import { attributesOf, setAttributes } from "./attributes.ts";
 import { type FoundChange, type FoundStatus, isUntouched } from "./changes.ts";
-import { OTHER_NAME } from "./ephemeral.ts";
+import { OTHER_NAME, type Written } from "./ephemeral.ts";
 
 const OPTION = "ephemeral";
 const EMPTY_PATH: Named = { value: 0x1000, name: "AT_EMPTY_PATH" };
@@ -86,11 +86,16 @@ interface Commit {
  * Commits changes, which are in the order of their paths.
  *
  * @param written Lifts permissions of what was written.
- * @param journal Where it is written down what is made outside, for who removes it when this process is killed.
+ * @param view Where it is written down what is made outside, for who removes it when this process is killed; and what is
+ * committed.
  * @throws {NamespaceError} When a step is refused; then everything outside is as it was.
  * @throws {AggregateError} When not all could be taken back, or what was replaced could not all be removed.
  */
-export function commitChanges(changes: readonly FoundChange[], written: Access, journal: string): void {
+export function commitChanges(
+  changes: readonly FoundChange[],
+  written: Access,
+  { journal, committed }: Pick<Written, "journal" | "committed">,
+): void {
   const units = unitsOf(changes);
   if (units.length === 0) return;
   const commit: Commit = { written, outside: new Access(), links: new Map(), made: new Map(), moved: new Map() };
@@ -108,6 +113,7 @@ export function commitChanges(changes: readonly FoundChange[], written: Access, 
         `The changes are done outside, and not all that they replaced is gone: ${left[0]}`,
       );
     }
+    for (const { path, now } of changes) if (now !== undefined) committed.set(path, now);
   } finally {
     commit.outside.restore();
     tried([() => removeJournal(journal)]);

@@ -11,6 +11,7 @@ import { stepError } from "../errors.ts";
 import { makePipe } from "../machine/descriptors.ts";
 import { facts } from "../machine/facts.ts";
 import {
+  type BytePath,
   bytePath,
   canonical,
   execute as executeSteps,
@@ -61,6 +62,8 @@ export interface Written {
   readonly made: Layout["made"];
   /** What folders of the store could not be given of the attributes of those outside: they are as there. */
   readonly withheld: ReadonlyMap<string, ReadonlySet<string>>;
+  /** What was committed, by its path, as it was then. */
+  readonly committed: Map<BytePath, FileStatus>;
   /** The extended attribute of folders that hide what is under them. */
   readonly mark: string;
   /** The path of a file of paths that a commit uses and is to leave nothing at: see {@linkcode REMOVE}. */
@@ -146,6 +149,7 @@ class Prepared implements Written {
   readonly open: Layout["open"];
   readonly made: Layout["made"];
   readonly withheld = new Map<string, Set<string>>();
+  readonly committed = new Map<BytePath, FileStatus>();
   readonly mark: string;
   readonly journal: string;
   readonly #hasUser: boolean;

@@ -208,10 +208,15 @@ for (const user of USERS) {
         const script = "mkdir n n/a n/b; echo 1 > n/a/f; ln n/a/f n/b/f; chmod 0 n/a";
         const { code } = ns.command("sh", { args: ["-ec", script], cwd: "${folder}" }).outputSync();
         await ns.commit();
+        const left = await ns.changes();
+        await ns.commit(); // Of nothing.
+        const again = "chmod 700 n/a; echo 2 > n/a/f";
+        ns.command("sh", { args: ["-ec", again], cwd: "${folder}" }).outputSync();
+        const since = (await ns.changes()).map(({ path }) => path);
         await ns.discard();
-        console.log(code);`,
+        console.log(JSON.stringify([code, left, since]));`,
       );
-      assertEquals(said, 0);
+      assertEquals(said, [0, [], ["n/a", "n/a/f", "n/b/f"].map((name) => `${folder}/${name}`)]);
       assertEquals(["a", "b"].map((name) => Deno.readTextFileSync(`${folder}/n/${name}/f`)), ["1\n", "1\n"]);
     });
   }, lack);
