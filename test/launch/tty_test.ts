@@ -234,7 +234,9 @@ isolatedTest("who waits for a reader, for input or for the end does not spin", a
       Number(statusField(child.pid, "voluntary_ctxt_switches")) +
       Number(statusField(child.pid, "nonvoluntary_ctxt_switches"));
     await until("it waits", () => statusField(child.pid, "State")?.[0] === "S");
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    for (let looks = 0, last = -1; looks < 50 && last !== (last = switches()); looks++) { // Until all has its place.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
     const [ticks, before] = [cpuTicks(child.pid), switches()];
     await new Promise((resolve) => setTimeout(resolve, 300));
     assert(switches() - before < 10, `${script}: ${switches() - before}`);
