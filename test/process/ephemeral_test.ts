@@ -657,7 +657,8 @@ isolatedTest("a program that is killed leaves no store, in whatever it is", asyn
 isolatedTest("what a command leaves running ends with it", async () => {
   await withFolder(async (folder) => {
     await using ns = new Namespace({ ephemeral: true });
-    const script = "trap '' TERM HUP; (setsid sh -c 'while :; do echo x >> late; done' & ) ; until [ -s late ]; do sleep 0.05; done";
+    const script =
+      "trap '' TERM HUP; (setsid sh -c 'while :; do echo x >> late; done' & ) ; until [ -s late ]; do sleep 0.05; done";
     assertEquals(ns.command("sh", { args: ["-c", script], cwd: folder }).outputSync().code, 0);
     const [first] = await ns.changes();
     await new Promise((resolve) => setTimeout(resolve, 50));
