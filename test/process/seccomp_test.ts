@@ -29,9 +29,13 @@ function makeCalls(calls: readonly (readonly [number: number, ...args: bigint[]]
     __errno_location: { parameters: [], result: "pointer" },
   });
   const errno = new Deno.UnsafePointerView(libc.symbols.__errno_location()!);
-  return calls.map(([number, a = 0n, b = 0n, c = 0n, d = 0n, e = 0n, f = 0n]) =>
-    libc.symbols.syscall(BigInt(number), a, b, c, d, e, f) === -1n ? errno.getInt32() : 0
-  );
+  return calls.map(([number, a = 0n, b = 0n, c = 0n, d = 0n, e = 0n, f = 0n]) => {
+    const call = () => libc.symbols.syscall(BigInt(number), a, b, c, d, e, f) === -1n ? errno.getInt32() : 0;
+    let failure = call();
+    // What Deno does before errno is read may change it: twice the same is what the call has said.
+    for (let again; failure !== 0 && (again = call()) !== failure;) failure = again;
+    return failure;
+  });
 }
 
 /** How calls fail inside; "" where they do not. */
