@@ -7,7 +7,8 @@
 
 const std = @import("std");
 const linux = std.os.linux;
-const outOfTheWay = @import("descriptors.zig").outOfTheWay;
+const descriptors = @import("descriptors.zig");
+const outOfTheWay = descriptors.outOfTheWay;
 const signals = @import("signals.zig");
 
 pub const Size = std.posix.winsize;
@@ -340,8 +341,7 @@ fn take(fd: i32) i32 {
 }
 
 fn duplicate(fd: i32) i32 {
-    const copy = linux.fcntl(fd, linux.F.DUPFD_CLOEXEC, 3);
-    return if (isOk(copy)) outOfTheWay(@intCast(copy)) else -1;
+    return descriptors.copy(fd) orelse -1;
 }
 
 /// Null where it is no terminal.

@@ -10,7 +10,7 @@ const Bundle = @import("bundle.zig").Bundle;
 const Flags = @import("bundle.zig").Flags;
 const plan_zig = @import("plan.zig");
 const Relay = @import("relay.zig").Relay;
-const outOfTheWay = @import("descriptors.zig").outOfTheWay;
+const descriptors = @import("descriptors.zig");
 const signals = @import("signals.zig");
 const Signal = signals.Signal;
 
@@ -291,8 +291,7 @@ const Terminal = struct {
     fn find() ?Terminal {
         var settings: linux.termios = undefined;
         if (linux.errno(linux.tcgetattr(0, &settings)) != .SUCCESS) return null;
-        const copy = linux.fcntl(0, linux.F.DUPFD_CLOEXEC, 3);
-        return if (linux.errno(copy) == .SUCCESS) .{ .fd = outOfTheWay(@intCast(copy)), .settings = settings } else null;
+        return .{ .fd = descriptors.copy(0) orelse return null, .settings = settings };
     }
 
     fn restore(terminal: *const Terminal) void {

@@ -5,6 +5,7 @@
  */
 
 import { checkNames, id, integer, shown, text, variable, variables, wrongType } from "./checks.ts";
+import { ABOVE_GIVEN } from "./plan/files.ts";
 
 /**
  * Where a descriptor of a command comes from: `"input"` is a pipe that it reads and this program writes, `"output"` one
@@ -169,7 +170,7 @@ export function launchedTerminal(
 }
 
 /** The highest descriptor that a command can be given. */
-const FD_MAX = 255;
+const FD_MAX = ABOVE_GIVEN - 1;
 
 /**
  * Checks which descriptors a command is given. Of the list, the first is for 3; those that are undefined are closed.

@@ -533,6 +533,11 @@ export function parentOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
+/** The path of what is in a folder. */
+export function pathIn(folder: string, name: string): string {
+  return `${folder === "/" ? "" : folder}/${name}`;
+}
+
 function refuseLinksOutside({ root, mounts }: ViewSettings): void {
   const covers = new Covers(root);
   for (const [index, mount] of mounts.entries()) {

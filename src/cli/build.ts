@@ -102,7 +102,7 @@ export async function inspectVerb(argv: readonly string[]): Promise<number> {
   const { namespace, command, options: { arch, anyCommand, timeoutMs, ...options } } = origin;
   const { explainFor } = await import("../process/explain.ts");
   const explanation = explainFor(validate(namespace), command, options, ORDINARY, new Uint8Array());
-  const reproduced = isReproduced(image, [WORDING, undefined]);
+  const reproduced = isReproduced(image, origin, [WORDING, undefined]);
   if (own.json !== undefined) {
     console.log(JSON.stringify({ reproduced, ...origin, ...explanation.toJSON() }, withoutBytes, 2));
     return 0;

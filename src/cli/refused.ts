@@ -8,13 +8,13 @@ import { checkProgram, launchedDescriptors, launchedTerminal } from "../command_
 import { attemptIn } from "../diagnosis/execution.ts";
 import { stepError } from "../errors.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
-import { execute } from "../machine/files.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
 import { type ChildSettings, planChild } from "../plan/child.ts";
 import { mergeEnvironment } from "../plan/environment.ts";
-import { cloneStep, type Named } from "../plan/step.ts";
+import { cloneStep } from "../plan/step.ts";
 import { understand } from "./arguments.ts";
+import { takeOver } from "./handover.ts";
 import { NOTHING_READ } from "./run.ts";
 import { takeFiles, withoutShim } from "./values.ts";
 
@@ -22,8 +22,6 @@ import { takeFiles, withoutShim } from "./values.ts";
 const CLONE = 1;
 const PARENT_STEP = 2;
 const CHILD_STEP = 3;
-const SEEK_SET: Named = { value: 0, name: "SEEK_SET" };
-const SEEK_END: Named = { value: 2, name: "SEEK_END" };
 
 /**
  * Fails as the launcher has.
@@ -32,7 +30,7 @@ const SEEK_END: Named = { value: 2, name: "SEEK_END" };
  * @throws {NamespaceError} Always.
  */
 export async function refused([what = "", files = NOTHING_READ, ...argv]: readonly string[]): Promise<never> {
-  if (files !== NOTHING_READ) takeFiles(content(Number(files)));
+  if (files !== NOTHING_READ) takeFiles(takeOver(files));
   const [stage, index, errno] = what.split(":").map(Number) as [number, number, number];
   const { namespace, command, commandOptions } = await understand(argv);
   const { caller, environment } = library().context();
@@ -55,15 +53,6 @@ export async function refused([what = "", files = NOTHING_READ, ...argv]: readon
     ? section[index] ?? section.at(-1)!
     : attemptIn(index, section, child.environment);
   throw stepError(step, errno, section, step.call === "execve" ? aboutTarget(argv, commandOptions.args) : undefined);
-}
-
-/** All of a file that is open. */
-function content(fd: number): string {
-  const [size] = execute([{ call: "lseek", args: [fd, 0, SEEK_END], what: "read the files that were read" }]);
-  execute([{ call: "lseek", args: [fd, 0, SEEK_SET], what: "read the files that were read" }]);
-  const bytes = new Uint8Array(size!);
-  library().read(fd, bytes);
-  return new TextDecoder().decode(bytes);
 }
 
 /** What is taken for the command may have been meant as a target, as bwrap has it. */

@@ -10,8 +10,6 @@ import { become } from "../machine/become.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { validate } from "../options.ts";
-import { ABOVE_GIVEN } from "../plan/cgroup.ts";
-import type { Named } from "../plan/step.ts";
 import { isAnswered } from "./answers.ts";
 import { understand } from "./arguments.ts";
 import { filesRead, withoutShim } from "./values.ts";
@@ -20,10 +18,8 @@ import { FAILED, UsageError, WORDING } from "./words.ts";
 /** What the launcher puts before the words of the command line when the kernel has refused something. */
 export const REFUSED = "--refused";
 
-/** In place of a descriptor. */
+/** After that, in place of a descriptor. */
 export const NOTHING_READ = "-";
-const MFD_SEALING: Named = { value: 3, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING" };
-const F_DUPFD: Named = { value: 0, name: "F_DUPFD" };
 
 /** This program once more, for the launcher to let it say why: it knows the machine better. */
 const DIAGNOSER = [
@@ -57,7 +53,9 @@ export async function run(argv: readonly string[]): Promise<number> {
     return FAILED;
   }
   const { clearEnv = false } = commandOptions;
-  const diagnoser = [...DIAGNOSER, REFUSED, "", await handOver(filesRead()), ...argv];
+  const read = filesRead();
+  const handed = read === undefined ? undefined : (await import("./handover.ts")).handOver(read);
+  const diagnoser = [...DIAGNOSER, REFUSED, "", handed ?? NOTHING_READ, ...argv];
   const descriptors = launchedDescriptors(commandOptions.fds);
   const settings = validate(namespace);
   const { caller, environment } = library().context();
@@ -87,24 +85,6 @@ export async function run(argv: readonly string[]): Promise<number> {
     cgroup?.end();
     cgroup?.close();
   }
-}
-
-/** The diagnoser can read no file, nor a pipe again; what is in it may be a secret, so it is no argument. */
-async function handOver(read: string | undefined): Promise<string> {
-  if (read === undefined) return NOTHING_READ;
-  const [{ sealedMemory }, { execute }] = await Promise.all([
-    import("../process/memory.ts"),
-    import("../machine/files.ts"),
-  ]);
-  const why = { what: "keep the files that were read" };
-  const fd = sealedMemory({ bytes: new TextEncoder().encode(read), name: "<files>" }, MFD_SEALING, why);
-  // The launcher and the diagnoser are to have it; no command, whatever number it asks for, unless there are no more.
-  for (const lowest of [ABOVE_GIVEN, 3]) {
-    const tolerate = [["EINVAL", 0]] as const;
-    const [copy] = execute([{ call: "fcntl", args: [fd, F_DUPFD, lowest], ...why, tolerate }]);
-    if (copy! >= 0) return String(copy);
-  }
-  return NOTHING_READ;
 }
 
 function trace(line: string): void {

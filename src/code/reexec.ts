@@ -12,7 +12,7 @@ import { commandLine, readAll } from "../machine/command_line.ts";
 import { withSubordinateIds } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import type { Settings } from "../options.ts";
-import { AT_FDCWD } from "../plan/files.ts";
+import { AT_FDCWD, SEEK_SET } from "../plan/files.ts";
 import type { Step } from "../plan/step.ts";
 import { type Cgroup, makeOwnCgroup } from "../process/cgroup.ts";
 import { ownExecutable } from "./executable.ts";
@@ -35,7 +35,6 @@ const F_GET_SEALS = { value: 1034, name: "F_GET_SEALS" };
 const MFD_ALLOW_SEALING = { value: 2, name: "MFD_ALLOW_SEALING" };
 const F_SETFD = { value: 2, name: "F_SETFD" };
 const FD_CLOEXEC = { value: 1, name: "FD_CLOEXEC" };
-const SEEK_SET = { value: 0, name: "SEEK_SET" };
 
 /**
  * Starts this program over in namespaces, or returns where it has been.

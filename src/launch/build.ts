@@ -174,10 +174,14 @@ export function inspect(image: Uint8Array<ArrayBuffer>): Origin {
  * Whether an executable does what it was built from, and nothing else: whether building it again gives the same bytes. It
  * does not for what another version has built, either.
  *
+ * @param origin What it says that it was built from.
  * @param wordings How messages in it may be worded.
  */
-export function isReproduced(image: Uint8Array<ArrayBuffer>, wordings: readonly (Wording | undefined)[]): boolean {
-  const { namespace, command, options } = inspect(image);
+export function isReproduced(
+  image: Uint8Array<ArrayBuffer>,
+  { namespace, command, options }: Origin,
+  wordings: readonly (Wording | undefined)[],
+): boolean {
   const settings = validate(namespace);
   return wordings.some((wording) => {
     const again = make(settings, namespace, command, options, wording);

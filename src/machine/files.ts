@@ -7,7 +7,7 @@
 
 import { errnoNumber } from "../abi/errno.ts";
 import { stepError } from "../errors.ts";
-import { AT_FDCWD } from "../plan/files.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
 import type { Argument, Bytes, Named, ResultOf, Step } from "../plan/step.ts";
 import { quoted } from "../quoted.ts";
 import { library } from "./library.ts";
@@ -114,6 +114,12 @@ export function openStep(
   const resolve = ["RESOLVE_NO_MAGICLINKS", "RESOLVE_NO_SYMLINKS", besides?.name].filter(Boolean).join("|");
   const how: Bytes = { bytes, name: `{flags=${flags.name}, resolve=${resolve}}` };
   return { call: "openat2", args: [from, pathArgument(path), how, HOW_SIZE], ...more };
+}
+
+/** Opens a folder that a path leads to, through no symbolic link, to look from there. Below 0 where it is tolerated. */
+export function openFolder(path: BytePath, option: string, tolerate: NonNullable<Step["tolerate"]> = []): number {
+  const what = `open ${quoted(shownPath(path))}`;
+  return execute([openStep(AT_FDCWD, path, O_CLOEXEC_PATH, { what, option, tolerate })])[0]!;
 }
 
 /** To read a folder. */

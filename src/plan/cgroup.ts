@@ -8,7 +8,7 @@
 import { CLONE_NEWCGROUP } from "../abi/clone.ts";
 import type { CgroupSettings } from "../options_cgroup.ts";
 import { executeOpenLauncher } from "./exec.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH, O_CLOEXEC_WRONLY } from "./files.ts";
+import { ABOVE_GIVEN, AT_FDCWD, F_DUPFD, O_CLOEXEC_PATH, O_CLOEXEC_WRONLY } from "./files.ts";
 import { dieWithParent } from "./lifetime.ts";
 import type { Bytes, Named, Plan, Step } from "./step.ts";
 
@@ -21,7 +21,6 @@ export const END_SIGNAL = { value: 10, name: "SIGUSR1" } as const satisfies Name
 const W_OK = { value: 2, name: "W_OK" };
 const F_OK = { value: 0, name: "F_OK" };
 const MODE = { value: 0o755, name: "0755" };
-const F_DUPFD = { value: 0, name: "F_DUPFD" };
 const F_SETFD = { value: 2, name: "F_SETFD" };
 
 /** What is added to the flags of clone(2): the child is born in the cgroup, and never outside. */
@@ -90,9 +89,6 @@ export interface CgroupSteps {
   /** What its descriptor is the result of. It is not closed by execve, and above all that commands are given by number. */
   readonly opened: Step;
 }
-
-/** The first number that no option can give a command. */
-export const ABOVE_GIVEN = 256;
 
 /**
  * Plans the cgroup.

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type MountOptions, type OverlayRoot, parentOf } from "../options_mounts.ts";
+import { type MountOptions, type OverlayRoot, parentOf, pathIn } from "../options_mounts.ts";
 import { SYSTEM_PROC } from "./mounts.ts";
 
 /** A mount, as far as it is looked at. */
@@ -245,7 +245,7 @@ export class ViewPlanner {
     this.#open.push({ path, upper: folder });
     for (const { name, type } of this.#look.entries(path) ?? []) {
       if (!isNameable(name)) continue;
-      const [entry, made] = [path === "/" ? `/${name}` : `${path}/${name}`, `${folder}/${name}`];
+      const [entry, made] = [pathIn(path, name), `${folder}/${name}`];
       if (type === "symlink") {
         this.#made.push({ type, path: made, to: this.#look.link(entry) });
         continue;

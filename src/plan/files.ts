@@ -22,3 +22,9 @@ export const O_RDWR_CLOEXEC: Named = { value: 0o2000002, name: "O_RDWR|O_CLOEXEC
 export const O_CLOEXEC_PATH: Named = { value: 0o12000000, name: "O_RDONLY|O_CLOEXEC|O_PATH" };
 /** A copy of a descriptor at the first free number from another on, closed by execve: fcntl(2). */
 export const F_DUPFD_CLOEXEC: Named = { value: 1030, name: "F_DUPFD_CLOEXEC" };
+/** The same, left open by execve. */
+export const F_DUPFD: Named = { value: 0, name: "F_DUPFD" };
+/** The first number that no option can give a command; the same as in shim/descriptors.zig. */
+export const ABOVE_GIVEN = 256;
+/** From the beginning of a file on: lseek(2). */
+export const SEEK_SET: Named = { value: 0, name: "SEEK_SET" };

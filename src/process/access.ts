@@ -51,12 +51,7 @@ export class Access {
 
   /** The same of an open one, for good: it is to be removed. */
   static toRemove(folder: number, { mode }: FileStatus): void {
-    if ((mode & TO_CHANGE) === TO_CHANGE) return;
-    try {
-      setPermissions(folder, "", (mode & PERMISSIONS) | TO_CHANGE);
-    } catch (error) {
-      if (!(error instanceof NamespaceError)) throw error; // It is somebody else's: what needs it says so.
-    }
+    if ((mode & TO_CHANGE) !== TO_CHANGE) canSet(folder, "", (mode & PERMISSIONS) | TO_CHANGE);
   }
 
   /** A folder outside is given other permissions for good. */
@@ -94,12 +89,7 @@ export class Access {
   ): boolean {
     if ((mode & needed) === needed) return false;
     const now = (mode & PERMISSIONS) | needed;
-    try {
-      setPermissions(at, name, now);
-    } catch (error) {
-      if (error instanceof NamespaceError) return false; // It is somebody else's: what needs it says so.
-      throw error;
-    }
+    if (!canSet(at, name, now)) return false;
     this.#lifted.push({ from, place, mode: mode & PERMISSIONS, now });
     return true;
   }
@@ -107,6 +97,17 @@ export class Access {
 
 function open(from: From, path: BytePath): ReturnType<typeof openStep> {
   return openStep(from, path, O_CLOEXEC_PATH, { what: "open what has other permissions for a while", option: OPTION });
+}
+
+/** Sets permissions, and says whether it could: of what is somebody else's, what needs them says so. */
+function canSet(from: From, place: BytePath, mode: number): boolean {
+  try {
+    setPermissions(from, place, mode);
+    return true;
+  } catch (error) {
+    if (error instanceof NamespaceError) return false;
+    throw error;
+  }
 }
 
 /** Through no symbolic link, which chmod(2) would follow. */

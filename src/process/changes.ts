@@ -14,6 +14,7 @@ import {
   links,
   names,
   namesOfAll,
+  openFolder,
   openStep,
   shownPath,
   statuses,
@@ -22,8 +23,7 @@ import { facts } from "../machine/facts.ts";
 import { library } from "../machine/library.ts";
 import { parentOf } from "../options_mounts.ts";
 import { isIn, type Layer, type Made } from "../plan/ephemeral.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
-import type { Step } from "../plan/step.ts";
+import { O_NONBLOCK_RDONLY } from "../plan/files.ts";
 import { Access, isClosed } from "./access.ts";
 import { quoted } from "../quoted.ts";
 import { type Attributes, attributesOf, isSameAttributes } from "./attributes.ts";
@@ -228,8 +228,9 @@ class Comparison {
       const there = names(upper, ".", OPTION) ?? [];
       const links = [...given.keys()].filter((name) => given.get(name) === "symlink");
       const now = statuses(upper, links, OPTION);
-      const still = new Set(links.filter((_, index) => now[index]?.type === "symlink"));
-      this.#compareTargets([...still], upper, lower);
+      const still = new Map<BytePath, FileStatus>();
+      for (const [index, name] of links.entries()) if (now[index]?.type === "symlink") still.set(name, now[index]);
+      this.#compareTargets(still, upper, lower);
       this.#removed(links.filter((_, index) => now[index] === undefined), lower);
       const since = there.filter((name) => !given.has(name) || given.get(name) === "symlink" && !still.has(name));
       this.#compareBelow(this.#compareEntries(placesIn(top, since), upper, lower), upper, lower);
@@ -238,10 +239,10 @@ class Comparison {
 
   /** Compares in the folder that a layer begins at, and in the one under it, which may be gone by now. */
   #inBoth(compare: (top: Folder, upper: number, lower: number) => void): readonly FoundChange[] {
-    const upper = openFolder(this.#layer.upper);
+    const upper = openFolder(bytePath(this.#layer.upper), OPTION);
     let lower: number | undefined;
     try {
-      lower = openFolder(this.#layer.path, NOT_THERE);
+      lower = openFolder(bytePath(this.#layer.path), OPTION, NOT_THERE);
       compare(this.#compareTop(upper, lower), upper, lower);
       return this.#found;
     } finally {
@@ -337,16 +338,15 @@ class Comparison {
   }
 
   /** Links that were made by us belong to somebody else than those outside. */
-  #compareTargets(places: readonly BytePath[], upper: number, lower: number): void {
-    const [now, before] = [statuses(upper, places, OPTION), statuses(lower, places, OPTION)];
+  #compareTargets(now: ReadonlyMap<BytePath, FileStatus>, upper: number, lower: number): void {
+    const places = [...now.keys()];
+    const before = statuses(lower, places, OPTION);
     const linked = places.filter((_, index) => before[index]?.type === "symlink");
     const [target, previous] = [upper, lower].map((from) => links(from, linked, OPTION)) as [BytePath[], BytePath[]];
-    for (const [index, place] of places.entries()) {
-      const [is, was] = [now[index], before[index]];
+    for (const [index, [place, is]] of [...now].entries()) {
+      const was = before[index];
       const at = linked.indexOf(place);
-      if (is !== undefined && (at < 0 || target[at] !== previous[at])) {
-        this.#add(was === undefined ? "added" : "changed", place, is, was);
-      }
+      if (at < 0 || target[at] !== previous[at]) this.#add(was === undefined ? "added" : "changed", place, is, was);
     }
   }
 
@@ -368,11 +368,6 @@ const OPAQUE = "y".charCodeAt(0);
 function placesIn(folder: Folder, names: readonly BytePath[] = []): readonly Folder[] {
   const { place } = folder;
   return names.map((name) => ({ ...folder, place: place === "." ? name : `${place}/${name}` }));
-}
-
-function openFolder(path: string, tolerate: Step["tolerate"] = []): number {
-  const why = { what: `open "${path}"`, option: OPTION, tolerate };
-  return execute([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, why)])[0]!;
 }
 
 const NOT_THERE = [["ENOENT", 0], ["ENOTDIR", 0], ["ELOOP", 0]] as const;
@@ -430,7 +425,10 @@ function isSameTime(a: Uint8Array, b: Uint8Array): boolean {
   return a.every((byte, index) => byte === b[index]);
 }
 
-/** Whether something may only have been copied, which its content then says. When a folder was written to says nothing: that is when something in it was. */
+/**
+ * Whether something may only have been copied, which its content then says. When a folder was written to says nothing: that
+ * is when something in it was.
+ */
 function isSame(now: FileStatus, before: FileStatus): boolean {
   if (now.mode !== before.mode || now.uid !== before.uid || now.gid !== before.gid) return false;
   if (now.type === "directory") return true;

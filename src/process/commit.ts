@@ -16,6 +16,7 @@ import {
   type FileStatus,
   links,
   names,
+  openFolder,
   openStep,
   pathArgument,
   shownPath,
@@ -23,8 +24,9 @@ import {
 } from "../machine/files.ts";
 import { library } from "../machine/library.ts";
 import { facts } from "../machine/facts.ts";
+import { pathIn } from "../options_mounts.ts";
 import { isIn, visibleMounts } from "../plan/ephemeral.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY } from "../plan/files.ts";
+import { AT_FDCWD, O_CLOEXEC_PATH, O_NONBLOCK_RDONLY, SEEK_SET } from "../plan/files.ts";
 import type { Named, Step } from "../plan/step.ts";
 import { quoted } from "../quoted.ts";
 import { Access } from "./access.ts";
@@ -45,7 +47,6 @@ const NO_REPLACE: Named = { value: 1, name: "RENAME_NOREPLACE" };
 const EXCHANGE: Named = { value: 2, name: "RENAME_EXCHANGE" };
 const REMOVE_FOLDER: Named = { value: 0x200, name: "AT_REMOVEDIR" };
 const NEW_FILE: Named = { value: 0o2000301, name: "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC" };
-const SEEK_SET: Named = { value: 0, name: "SEEK_SET" };
 const SEEK_DATA: Named = { value: 3, name: "SEEK_DATA" };
 const SEEK_HOLE: Named = { value: 4, name: "SEEK_HOLE" };
 /** The most that sendfile(2) takes at once. */
@@ -122,9 +123,10 @@ export function commitChanges(
 
 /** A folder is not removed with what somebody has mounted in it. */
 function refuseMounts(units: readonly Unit[]): void {
+  const gone = units.filter(({ change: { before, now } }) => before?.type === "directory" && now?.type !== "directory");
+  if (gone.length === 0) return;
   const mounts = visibleMounts(facts.text("/proc/self/mountinfo") ?? "").map(({ path }) => bytePath(path));
-  for (const { change: { path, before, now } } of units) {
-    if (before?.type !== "directory" || now?.type === "directory") continue;
+  for (const { change: { path } } of gone) {
     const mount = mounts.find((mount) => isIn(mount, path));
     if (mount !== undefined) {
       throw new Deno.errors.Busy(`Cannot commit ${shown(path)}: something is mounted at ${shown(mount)}`);
@@ -158,16 +160,12 @@ function commitUnits(units: readonly Unit[], commit: Commit): readonly Unit[] {
     const places = [...kept].filter(({ change }) =>
       change.before !== undefined && (change.now === undefined || isMade(change))
     )
-      .map((unit) => `\nWhat was at ${shown(unit.change.path)} is ${shown(otherPath(unit))}.`);
+      .map((unit) => `\nWhat was at ${shown(unit.change.path)} is ${shown(pathIn(unit.folder, unit.other))}.`);
     throw new AggregateError(
       [error, ...left],
       `${reason}\nNot all could be taken back: ${left[0]}${places.join("")}`,
     );
   }
-}
-
-function otherPath({ folder, other }: Unit): BytePath {
-  return `${folder === "/" ? "" : folder}/${other}`;
 }
 
 /** Does all of it, whatever is refused, and says what was. */
@@ -185,7 +183,7 @@ function tried(works: readonly (() => void)[]): readonly NamespaceError[] {
 
 /** All of it or nothing: who reads it removes what it names. */
 function writeJournal(journal: string, units: readonly Unit[]): void {
-  const paths = units.map((unit) => `${otherPath(unit)}\0`).join("");
+  const paths = units.map(({ folder, other }) => `${pathIn(folder, other)}\0`).join("");
   const bytes = Uint8Array.from(paths, (character) => character.charCodeAt(0));
   const why = { what: `write ${JSON.stringify(journal)}`, option: OPTION };
   const begun = `${journal}.new`;
@@ -254,7 +252,7 @@ function makeUnit({ change, below, folder, other }: Unit, commit: Commit): void 
     const open: MadeFolder[] = [];
     try {
       const layer = bytePath(slash < 0 ? upper : `${upper}/`) + change.place.slice(0, Math.max(slash, 0));
-      open.push({ path: folder, at: folder, to: parent, from: openFolder(layer) });
+      open.push({ path: folder, at: folder, to: parent, from: openFolder(layer, OPTION) });
       for (const { path, place, now } of entries) {
         while (open.length > 1 && !isIn(path, open.at(-1)!.path)) finishFolder(open);
         const name = place.slice(place.lastIndexOf("/") + 1);
@@ -297,7 +295,7 @@ function make(open: MadeFolder[], entry: Entry, commit: Commit): void {
     if (now.type === "file") commit.written.toRead(upper, from, name, now, place);
     made = makeLike(source, to, entry, begun);
     if (now.type === "directory") {
-      open.push({ path, at: `${at === "/" ? "" : at}/${entry.to}`, to: made, from: source, now });
+      open.push({ path, at: pathIn(at, entry.to), to: made, from: source, now });
       made = undefined;
       return;
     }
@@ -396,8 +394,7 @@ const OMIT = 0x3fff_fffen;
 
 /** Another name of a file that was made; says whether it could be had, which is not on another file system. */
 function linkTo({ folder, to: from }: Made, to: number, entry: Entry): boolean {
-  const step = openStep(AT_FDCWD, folder, O_CLOEXEC_PATH, { ...because("open", folder), tolerate: [["EACCES", 0]] });
-  const at = execute([step])[0]!;
+  const at = openFolder(folder, OPTION, [["EACCES", 0]]);
   if (at < 0) return false; // It is made, and closed already.
   try {
     const args = [at, pathArgument(from), to, pathArgument(entry.to), 0];
@@ -468,24 +465,16 @@ function place(unit: Unit, commit: Commit): boolean {
     if (!rename(unit, commit, from, to, how, verb, tolerate)) return false;
   }
   try {
-    if (change.before !== undefined) {
-      inFolder(unit.folder, commit, (parent) => {
-        const [found] = statuses(parent, [other], OPTION);
-        if (found !== undefined) commit.moved.set(change, found.inode);
-      });
-    }
-    if (commit.made.has(change)) refuseOthers(unit, commit);
+    inFolder(unit.folder, commit, (parent) => {
+      const [was, is] = statuses(parent, [other, name], OPTION);
+      if (change.before !== undefined && was !== undefined) commit.moved.set(change, was.inode);
+      if (commit.made.has(change) && is?.inode !== commit.made.get(change)) throw busyFolder(change.path);
+    });
   } catch (error) {
     takeBack(unit, commit);
     throw error;
   }
   return true;
-}
-
-function refuseOthers({ change, folder, name }: Unit, commit: Commit): void {
-  inFolder(folder, commit, (parent) => {
-    if (statuses(parent, [name], OPTION)[0]?.inode !== commit.made.get(change)) throw busyFolder(change.path);
-  });
 }
 
 /** Removes a folder where it is, which can be cut off, and puts there what takes its place. */
@@ -547,10 +536,10 @@ function rename(
 /** Works in a folder outside. Its permissions, where they keep its owner out, are lifted until the end of the commit. */
 function inFolder<T>(folder: BytePath, { outside }: Commit, work: (parent: number) => T): T {
   try {
-    return inOpened(openFolder(folder), work);
+    return inOpened(openFolder(folder, OPTION), work);
   } catch (error) {
     if (!(error instanceof NamespaceError) || error.code !== "EACCES" || !outside.toChange(folder)) throw error;
-    return inOpened(openFolder(folder), work);
+    return inOpened(openFolder(folder, OPTION), work);
   }
 }
 
@@ -560,10 +549,6 @@ function inOpened<T>(folder: number, work: (folder: number) => T): T {
   } finally {
     library().close(folder);
   }
-}
-
-function openFolder(folder: BytePath): number {
-  return execute([openStep(AT_FDCWD, folder, O_CLOEXEC_PATH, because("open", folder))])[0]!;
 }
 
 /** Removes what has the other name, if that is what was there, or was made. */
@@ -580,7 +565,7 @@ function removeOther({ change, folder, other }: Unit, commit: Commit): void {
 function remove(parent: number, folder: BytePath, name: BytePath): void {
   const [status] = statuses(parent, [name], OPTION);
   if (status === undefined) return;
-  const path = `${folder === "/" ? "" : folder}/${name}`;
+  const path = pathIn(folder, name);
   if (status.type === "directory") {
     const open = openStep(parent, name, O_CLOEXEC_PATH, because("remove", path), NO_CROSSING);
     inOpened(execute([open])[0]!, (opened) => {

@@ -18,7 +18,7 @@ import {
   type FileStatus,
   links,
   names,
-  openStep,
+  openFolder,
   shownPath,
   statuses,
 } from "../machine/files.ts";
@@ -40,7 +40,7 @@ import {
   visibleMounts,
   workOf,
 } from "../plan/ephemeral.ts";
-import { AT_FDCWD, O_CLOEXEC_PATH } from "../plan/files.ts";
+import { AT_FDCWD } from "../plan/files.ts";
 import { CLOSE_THE_REST, connectStdio } from "../plan/stdio.ts";
 import type { Named, Plan, Step } from "../plan/step.ts";
 import { type Attributes, attributesOf, setAttributes, setOnPurpose } from "./attributes.ts";
@@ -330,7 +330,7 @@ function make(made: readonly Made[], hasUser: boolean, withheld: Map<string, Set
 function giveAttributes(made: readonly Made[], withheld: Map<string, Set<string>>): void {
   const folders = made.filter(({ type }) => type === "directory");
   const alike = folders.flatMap(({ path, like }) => like === undefined ? [] : [{ path, like }]);
-  const root = openFolder("/");
+  const root = openFolder("/", OPTION);
   try {
     const from = (paths: readonly string[]) => attributesOf(root, paths.map((path) => bytePath(path.slice(1))));
     const given = from(alike.map(({ like }) => like));
@@ -339,7 +339,7 @@ function giveAttributes(made: readonly Made[], withheld: Map<string, Set<string>
       const { path } = folders[index]!;
       const attributes: Attributes = wanted.get(path) ?? new Map();
       if (attributes.size + setOnPurpose(present).size === 0) continue;
-      const folder = openFolder(path);
+      const folder = openFolder(bytePath(path), OPTION);
       try {
         const why = { what: `set attributes of ${JSON.stringify(path)}`, option: OPTION };
         executeSteps(setAttributes(folder, new Map(), why, present));
@@ -355,11 +355,6 @@ function giveAttributes(made: readonly Made[], withheld: Map<string, Set<string>
   } finally {
     library().close(root);
   }
-}
-
-function openFolder(path: string): number {
-  const why = { what: `open ${JSON.stringify(path)}`, option: OPTION };
-  return executeSteps([openStep(AT_FDCWD, bytePath(path), O_CLOEXEC_PATH, why)])[0]!;
 }
 
 function executeAll(steps: readonly Step[]): void {

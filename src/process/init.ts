@@ -8,7 +8,7 @@ import { errnoNumber } from "../abi/errno.ts";
 import { NamespaceError } from "../errors.ts";
 import { initImage } from "../launch/compile.ts";
 import { type Ending, library } from "../machine/library.ts";
-import { EVERY_SEAL_AND_EXEC, sealedMemory } from "./memory.ts";
+import { EVERY_SEAL_AND_EXEC, MFD_SEALING, sealedMemory } from "./memory.ts";
 
 /** `Report` of shim/report.zig: stage, step, errno. */
 const REPORT_WORDS = 3;
@@ -16,7 +16,6 @@ const EXECUTION = 4;
 const ENDED = 5;
 
 const EINTR = errnoNumber("EINTR");
-const MFD_SEALING = { value: 3, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING" };
 /** Since Linux 6.3, where vm.memfd_noexec may be 1: then it has to be said. */
 const MFD_EXEC = { value: 0x13, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING|MFD_EXEC" };
 

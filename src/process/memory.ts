@@ -9,6 +9,8 @@ import { library } from "../machine/library.ts";
 import type { Bytes, Named, Step } from "../plan/step.ts";
 
 const F_ADD_SEALS: Named = { value: 1033, name: "F_ADD_SEALS" };
+/** Of memfd_create(2): it can be sealed, and is closed by execve. */
+export const MFD_SEALING: Named = { value: 3, name: "MFD_CLOEXEC|MFD_ALLOW_SEALING" };
 /** Nothing can be written to it, nor its size changed, nor a seal taken away. */
 export const EVERY_SEAL: Named = { value: 0xf, name: "F_SEAL_SEAL|F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_WRITE" };
 /** The same, and whether it can be executed stays as it is. Since Linux 6.3. */

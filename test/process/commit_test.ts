@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Namespace } from "../../mod.ts";
-import { attribute, giveTo, outside, setAttribute, sh, told, toldIn, withFolder } from "../support/ephemeral.ts";
+import { attribute, giveTo, setAttribute, sh, told, toldApart, toldIn, withFolder } from "../support/ephemeral.ts";
 import { lacking } from "../support/kernel.ts";
 import { isolatedTest } from "../support/leaks.ts";
 import { USERS } from "../support/nobody.ts";
@@ -31,11 +31,9 @@ isolatedTest("a new folder can have files with several names, in folders that no
 
 isolatedTest("a commit removes nothing of what was mounted meanwhile", async () => {
   await withFolder(async (folder) => {
-    const said = await toldIn<unknown[]>(
-      new Namespace({ privateMount: true }),
-      "root",
+    const said = await toldApart<unknown[]>(
+      folder,
       `
-      ${outside(folder)}
       sh("mkdir -p d/sub/mnt disk; echo precious > disk/f; echo 1 > d/sub/z");
       await using ns = new Namespace({ ephemeral: true });
       ns.command("rm", { args: ["-r", "d"], cwd: folder }).outputSync();
@@ -112,11 +110,9 @@ isolatedTest("a view has nothing of the folder that what is written goes to", as
 
 isolatedTest("a folder that can be changed in part alone is not changed", async () => {
   await withFolder(async (folder) => {
-    const said = await toldIn<unknown[]>(
-      new Namespace({ privateMount: true }),
-      "root",
+    const said = await toldApart<unknown[]>(
+      folder,
       `
-      ${outside(folder)}
       sh("mkdir mnt; mount -t ramfs ramfs mnt; mkdir mnt/d"); // It has no attributes.
       await using ns = new Namespace({ ephemeral: true });
       const code = 'my ($f, $n, $v) = ("d", "user.x", "1"); syscall(${SETXATTR}, $f, $n, $v, 1, 0) == 0 or die $!';
@@ -131,11 +127,9 @@ isolatedTest("a folder that can be changed in part alone is not changed", async 
 
 isolatedTest("folders that are under an overlay outside can be removed and replaced", async () => {
   await withFolder(async (folder) => {
-    const said = await toldIn(
-      new Namespace({ privateMount: true }),
-      "root",
+    const said = await toldApart(
+      folder,
       `
-      ${outside(folder)}
       sh("mkdir -p l/gone/a l/moved l/file u w o; echo 1 > l/gone/a/f; echo 2 > l/moved/g; echo 3 > l/file/h");
       sh("cd l; echo 5 > a; ln a b; echo 6 > c; ln c d"); // What is renamed there becomes a file of its own.
       sh("mount -t overlay -o lowerdir=l,upperdir=u,workdir=w,redirect_dir=off overlay o");
@@ -153,11 +147,9 @@ isolatedTest("folders that are under an overlay outside can be removed and repla
 
 isolatedTest("changes are told where what was under them is gone", async () => {
   await withFolder(async (folder) => {
-    const said = await toldIn(
-      new Namespace({ privateMount: true }),
-      "root",
+    const said = await toldApart(
+      folder,
       `
-      ${outside(folder)}
       sh("mkdir mnt; mount -t tmpfs tmpfs mnt; echo 1 > mnt/old");
       const ns = new Namespace({ ephemeral: true });
       const script = "echo 2 > mnt/new; echo 3 > here; grep -c mnt.*noexec /proc/mounts || :";

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import type { Namespace } from "../../mod.ts";
+import { Namespace } from "../../mod.ts";
 import { execute, pathArgument } from "../../src/machine/files.ts";
 import { packageFolder, programArgv, runProgram, type User } from "./program.ts";
 
@@ -59,12 +59,6 @@ export function attribute(path: string, name: string): Uint8Array | undefined {
   return size! < 0 ? undefined : value.bytes.slice(0, size);
 }
 
-/** What a program begins with that runs scripts in a folder, outside of namespaces of its own. */
-export function outside(folder: string): string {
-  return `const folder = ${JSON.stringify(folder)};
-    const sh = (script) => text(new Deno.Command("sh", { args: ["-ec", script], cwd: folder }).outputSync().stdout);`;
-}
-
 /** {@linkcode told} of a program that runs in a namespace. */
 export async function toldIn<T>(around: Namespace, user: User, code: string): Promise<T> {
   const [command, ...args] = programArgv(`const text = (bytes) => new TextDecoder().decode(bytes);\n${code}`, {
@@ -74,6 +68,18 @@ export async function toldIn<T>(around: Namespace, user: User, code: string): Pr
   const output = await around.command(command!, { args, cwd: "/", env: programEnvironment() }).output();
   assertEquals([output.code, new TextDecoder().decode(output.stderr)], [0, ""]);
   return JSON.parse(new TextDecoder().decode(output.stdout));
+}
+
+/** The same as root, among mounts of its own: `sh()` runs a script in `folder`, outside of other namespaces. */
+export function toldApart<T>(folder: string, code: string): Promise<T> {
+  return toldIn(
+    new Namespace({ privateMount: true }),
+    "root",
+    `
+    const folder = ${JSON.stringify(folder)};
+    const sh = (script) => text(new Deno.Command("sh", { args: ["-ec", script], cwd: folder }).outputSync().stdout);
+    ${code}`,
+  );
 }
 
 /** As of the programs of test/support/program.ts. */
